@@ -1,0 +1,27 @@
+"""The `tubelet` command line: one file a command, imported when it is called."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "train a model: tubelet train model=vivit_joint_tiny data=motion",
+    "eval": "evaluate a checkpoint: tubelet eval ckpt=best.ckpt",
+    "predict": "class probabilities of video files: tubelet predict best.ckpt a.mp4 b.mp4",
+    "order": "whether a model uses the order of frames: tubelet order ckpt=best.ckpt",
+    "plot": "learning curves and confusion matrix of a run as pictures: tubelet plot runs/...",
+}
+
+
+def main() -> None:
+    """Run the command named first; `tubelet COMMAND --help` tells more of each."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("tubelet: action recognition with video transformers\n")
+        print("\n".join(f"  {name:9}{what}" for name, what in COMMANDS.items()))
+        print("\ntubelet COMMAND --help tells more of each.")
+        return
+    name = arguments[0]
+    if name not in COMMANDS:
+        sys.exit(f"error: there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
+    sys.argv = [f"tubelet {name}", *arguments[1:]]
+    importlib.import_module(f"tubelet.commands.{name}").run()

@@ -1,0 +1,79 @@
+"""A checkpoint that stands alone: from the file to a model, its classes and its evaluation transform."""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+RECORD = "tubelet"  # the key under which a checkpoint holds what rebuilds it
+BUILDABLE = ("tubelet.models.", "tubelet.layers.", "torch.nn.")  # nothing else named in a checkpoint is imported
+
+
+@dataclass
+class Checkpoint:
+    """config: the resolved config of the run, plain types; `clip` and `views` in it are the evaluation transform."""
+
+    path: str
+    config: dict[str, Any]
+    classes: list[str]
+    weights: dict[str, torch.Tensor]
+
+    def build_model(self) -> nn.Module:
+        """The trained model, in evaluation mode. Raises ValueError where the weights do not fit the config."""
+        model = build_module(self.config["model"])
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise ValueError(f"{self.path}: the weights do not fit the model of its config: {error}") from error
+        return model.eval()
+
+
+def load_checkpoint(path: str) -> Checkpoint:
+    """Read a checkpoint that a run wrote, without running any code from it. Raises FileNotFoundError or ValueError."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"ckpt={path}: there is no such file") from None
+    except Exception as error:  # torch raises whatever the damaged bytes lead to
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"ckpt={path} cannot be read as a checkpoint: {reason}") from error
+    if not isinstance(content, dict) or RECORD not in content:
+        raise ValueError(f"ckpt={path} was not written by tubelet: it has no {RECORD!r} record")
+    record = content[RECORD]
+    prefix = "predictor.model."
+    weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+    return Checkpoint(path, record["config"], record["classes"], weights)
+
+
+def build_module(node: dict[str, Any]) -> nn.Module:
+    """{_target_: class, argument: value, ...} -> the module. Every target in it is checked before any is imported."""
+    _check_targets(node)
+    return _build(node)
+
+
+def _check_targets(node: Any) -> None:
+    if isinstance(node, list):
+        for child in node:
+            _check_targets(child)
+    if isinstance(node, dict):
+        target = node.get("_target_")
+        if target is not None and not (isinstance(target, str) and target.startswith(BUILDABLE)):
+            raise ValueError(f"the checkpoint's config names {target!r}, which is not a model; it is not built")
+        for child in node.values():
+            _check_targets(child)
+
+
+def _build(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_build(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    if "_target_" not in node:
+        return {key: _build(value) for key, value in node.items()}
+    module_name, _, class_name = node["_target_"].rpartition(".")
+    found = getattr(importlib.import_module(module_name), class_name, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f"the checkpoint's config names {node['_target_']!r}, which is not a module class")
+    return found(**{key: _build(value) for key, value in node.items() if key != "_target_"})

@@ -1,0 +1,80 @@
+"""From the config to objects: data, model, optimiser, trainer."""
+
+import inspect
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import LearningRateMonitor
+from omegaconf import DictConfig
+
+from tubelet.evaluation.predictor import Predictor
+from tubelet.training.data import VideoData
+from tubelet.training.optim import accumulation
+from tubelet.training.progress import Progress
+from tubelet.training.validate import BESIDE_TARGET
+from tubelet.video.annotations import Catalogue
+from tubelet.video.sampling import order_named
+from tubelet.video.transforms import Normalise
+
+log = logging.getLogger(__name__)
+LOADING = BESIDE_TARGET["data"]  # keys of `data` that say how videos are loaded; the others say which there are
+
+
+def build(node: Any, **given: Any) -> Any:
+    """Instantiate a node; lists and mappings reach the code as plain Python ones."""
+    return instantiate(node, _convert_="all", **given)
+
+
+def build_catalogue(data: DictConfig) -> Catalogue:
+    """`data` holds the arguments of its `_target_`, which lists the videos, beside those of the loaders."""
+    catalogue = build({key: value for key, value in data.items() if key not in LOADING})
+    for split in ("train", "val", "test"):
+        if not getattr(catalogue, split):
+            raise ValueError(f"data.root={data.get('root')}: the {split} split holds no video")
+    return catalogue
+
+
+def build_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping, step: int) -> VideoData:
+    order = order_named(cfg.order, cfg.frozen_at)
+    loading = {key: value for key, value in cfg.data.items() if key in LOADING}
+    return VideoData(catalogue, cfg.clip, augment, cfg.views, order, cfg.seed, step, **loading)
+
+
+def build_training_data(cfg: DictConfig, catalogue: Catalogue) -> VideoData:
+    """Raises ValueError where not one optimiser step can be made of the training videos."""
+    step, num_videos = cfg.optim.total_batch, len(catalogue.train)
+    if num_videos < step:
+        raise ValueError(
+            f"optim.total_batch={step} is more than the {num_videos} training videos; "
+            f"set it to at most {num_videos}, with a data.batch_size that divides it"
+        )
+    return build_data(cfg, catalogue, {key: build(node) for key, node in cfg.augment.items()}, step)
+
+
+def build_predictor(cfg: DictConfig, num_classes: int) -> Predictor:
+    model = build(cfg.model, num_classes=num_classes)
+    log.info("model: %s", inspect.getdoc(type(model)).split("\n")[0])
+    return Predictor(model, Normalise(cfg.clip.mean, cfg.clip.std))
+
+
+def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
+    """The trainer of a training run, with its callbacks, loggers and gradient accumulation."""
+    loggers = [build(node) for node in (cfg.logger or {}).values()]
+    callbacks = [Progress(), *(build(node) for node in (cfg.callbacks or {}).values())]
+    if not loggers:  # LearningRateMonitor refuses to run without one
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    trainer = build(
+        cfg.trainer,
+        logger=loggers or False,
+        callbacks=callbacks,
+        gradient_clip_val=cfg.optim.clip_norm,
+        enable_progress_bar=cfg.trainer.enable_progress_bar and progress_bar,
+        enable_model_summary=False,
+        default_root_dir=cfg.run_dir,
+    )
+    devices = trainer.world_size
+    trainer.accumulate_grad_batches = accumulation(cfg.optim.total_batch, cfg.data.batch_size, devices)
+    return trainer

@@ -1,0 +1,105 @@
+"""The LightningModules: evaluation around a predictor, and training on top of it."""
+
+import math
+from collections import Counter
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from tubelet.evaluation.checkpoint import RECORD
+from tubelet.evaluation.predictor import Predictor
+from tubelet.evaluation.results import Answers, Results
+from tubelet.training.optim import Optim
+
+Batch = dict[str, Tensor | list[str]]
+
+
+class Evaluator(L.LightningModule):
+    """Validation and test. Batches: uint8 video (B, V, C, T, H, W), label, index (B,), B strings reader, failure."""
+
+    def __init__(self, predictor: Predictor):
+        super().__init__()
+        self.predictor = predictor
+        self.answers, self.eval_loss = Answers(), MeanMetric()
+        self.results: Results | None = None  # of the last validation or test
+        self.readers: Counter[str] = Counter()  # how many videos each decoder read
+        self.failures: Counter[str] = Counter()  # how often each message of a failed read was met
+
+    def count(self, batch: Batch) -> None:
+        self.readers.update(reader for reader in batch["reader"] if reader)
+        self.failures.update(failure for failure in batch["failure"] if failure)
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self.count(batch)
+        probabilities = self.predictor(batch["video"])
+        label, failed = batch["label"], torch.tensor([reason != "" for reason in batch["failure"]])
+        self.eval_loss.update(nn.functional.nll_loss(probabilities.clamp_min(1e-12).log(), label), len(label))
+        self.answers.update(batch["index"], label, failed.to(label.device), probabilities)
+        self._failed_now.update(reason for reason in batch["failure"] if reason)
+
+    test_step = validation_step
+
+    def on_validation_epoch_start(self) -> None:
+        self.answers.reset()
+        self._failed_now: set[str] = set()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+
+    def _finish(self, split: str) -> None:
+        data = self.trainer.datamodule
+        videos, catalogue = getattr(data, f"{split}_set").videos, data.catalogue
+        index, label, failed, probabilities = (x.cpu() for x in self.answers.compute())
+        shown, failures = [videos[i] for i in index.tolist()], sorted(self._failed_now)
+        self.results = Results(shown, catalogue.classes, label, failed, probabilities, catalogue.twins, failures)
+        self.log(f"{split}/loss", self.eval_loss)
+        self.log(f"{split}/top1", self.results.top(1), prog_bar=True)
+        self.log(f"{split}/top5", self.results.top(5))
+
+
+class Classifier(Evaluator):
+    """Training: the loss over all views of all videos, and the optimiser.
+
+    record: plain types that every checkpoint carries, so that it stands alone: config and class names
+    """
+
+    def __init__(self, predictor: Predictor, optim: Optim, record: dict):
+        super().__init__(predictor)
+        self.optim, self.record = optim, record
+        self.loss = nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
+        self.train_loss = MeanMetric()
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """The mean loss over views, each with the label of its video."""
+        self.count(batch)
+        logits = self.predictor.logits(batch["video"])  # (B, V, num_classes)
+        loss = self.loss(logits.flatten(0, 1), batch["label"].repeat_interleave(logits.shape[1]))
+        self.train_loss.update(loss.detach())
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss_epoch", self.train_loss)
+
+    def configure_optimizers(self) -> dict:
+        steps = self._steps_per_epoch()
+        num_steps = steps * self.trainer.max_epochs if self.trainer.max_steps < 0 else self.trainer.max_steps
+        optimizer, schedule = self.optim.build(self.predictor.model, steps, num_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _steps_per_epoch(self) -> int:
+        """Optimiser steps. trainer.estimated_stepping_batches would make the loaders, and forget where they were."""
+        data, limit = self.trainer.datamodule, self.trainer.limit_train_batches
+        batches = data.batches_per_epoch(self.trainer.world_size)
+        batches = min(limit, batches) if isinstance(limit, int) else int(batches * limit)
+        return math.ceil(batches / self.trainer.accumulate_grad_batches)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint[RECORD] = self.record

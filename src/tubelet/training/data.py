@@ -1,0 +1,87 @@
+"""The loaders of training, validation and test."""
+
+from collections.abc import Mapping
+
+import lightning as L
+import torch
+from torch import Generator, nn
+from torch.utils.data import DataLoader, Dataset
+
+from tubelet.video.annotations import Catalogue
+from tubelet.video.dataset import TrainingDataset, VideoDataset
+from tubelet.video.order import EvaluationOrder, TrainingOrder
+from tubelet.video.sampling import Order
+from tubelet.video.transforms import without_untrue_flips
+from tubelet.video.views import TestViews, TrainingView
+
+
+class VideoData(L.LightningDataModule):
+    """Batches of a catalogue's videos as uint8 (B, V, C, T, H, W) with label, index, reader and failure.
+
+    catalogue, clip, augment, views, order, seed: what the run's config says in the nodes of these names
+    step: videos of one optimiser step, over all ranks and accumulated batches
+    batch_size: videos of one batch on one device
+    eval_batch_size: the same in validation and test; None takes batch_size
+    num_workers: decoding processes of each rank; 0 decodes in the training process
+    reader: auto, decord or pyav
+    on_error: raise stops at the first broken file; skip goes on, in training with another video in its place,
+        in evaluation counting it as answered wrongly; both are counted and named
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        clip: Mapping,
+        augment: Mapping[str, nn.Module],
+        views: Mapping[str, int],
+        order: Order,
+        seed: int,
+        step: int,
+        batch_size: int,
+        eval_batch_size: int | None,
+        num_workers: int,
+        reader: str,
+        on_error: str,
+    ):
+        super().__init__()
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"data.on_error={on_error} is neither raise nor skip")
+        self.catalogue, self.seed, self.step = catalogue, seed, step
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.num_workers = num_workers
+        shared = {"order": order, "seed": seed, "reader": reader, "skip_errors": on_error == "skip"}
+        training = TrainingView(clip, without_untrue_flips(augment, catalogue.classes))
+        self.train_set = TrainingDataset(catalogue.train, training.sample, transform=training.transform, **shared)
+        validation, test = TestViews(clip, 1, 1), TestViews(clip, views["clips"], views["crops"])
+        self.val_set = VideoDataset(catalogue.val, validation.sample, transform=validation.transform, **shared)
+        self.test_set = VideoDataset(catalogue.test, test.sample, transform=test.transform, **shared)
+
+    def batches_per_epoch(self, world_size: int) -> int:
+        """Training batches of one rank."""
+        return len(self.catalogue.train) // self.step * self.step // (world_size * self.batch_size)
+
+    def train_dataloader(self) -> DataLoader:
+        order = TrainingOrder(len(self.train_set), self.seed, self.step, *self._place())
+        return self._loader(self.train_set, order, self.batch_size)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self.val_set, EvaluationOrder(len(self.val_set), *self._place()), self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader(self.test_set, EvaluationOrder(len(self.test_set), *self._place()), self.eval_batch_size)
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of ranks."""
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _loader(self, dataset: Dataset, order: TrainingOrder | EvaluationOrder, batch_size: int) -> DataLoader:
+        # A generator of its own: else each epoch of a loader draws from the global one, and dropout changes with it.
+        return DataLoader(
+            dataset,
+            batch_size,
+            sampler=order,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=Generator().manual_seed(self.seed),
+        )

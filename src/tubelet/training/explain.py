@@ -1,0 +1,45 @@
+"""Errors in the words of the person who typed the command: one line, the value, and the nearest right one."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from tubelet.video.reader import DecodeError
+
+
+def one_line(error: BaseException, config_dir: str) -> str | None:
+    """What to tell of an error that a user can mend; None for any other, which deserves its traceback."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__  # the layers that only passed it on
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={name}: there is no such {group}{nearest(name, error.options, f'{group}=')}"
+    if isinstance(error, ConfigCompositionException) and getattr(error.__cause__, "full_key", None):
+        return _unknown_key(error.__cause__, config_dir)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} has no value; give it on the command line: {error.full_key}=..."
+    if isinstance(error, ValueError | OSError | DecodeError | HydraException | OmegaConfBaseException):
+        return str(error).strip().split("\n")[0] or type(error).__name__
+    return None
+
+
+def _unknown_key(error: OmegaConfBaseException, config_dir: str) -> str:
+    """Of an override whose key the config does not have."""
+    node, _, key = str(error.full_key).rpartition(".")
+    known = [str(known) for known in error.parent_node or ()]
+    if not node:
+        known += [path.name for path in Path(config_dir).iterdir() if path.is_dir()]
+    within = f"{node}." if node else ""
+    return f"{error.full_key}: there is no such key{nearest(key, known, within)}"
+
+
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """`; did you mean ...?` with the closest of the known words, or a list of all where none is close."""
+    names = [str(name) for name in known]
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {prefix}{close[0]}?"
+    return f"; there are: {', '.join(sorted(names))}" if names else ""

@@ -1,0 +1,114 @@
+"""From the command line to a run: composing the config, running the job, and saying in one line what went wrong.
+
+Nothing heavy is imported here, so that --help and misspelt overrides answer at once.
+"""
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from tubelet.training.explain import one_line
+from tubelet.training.validate import check_keys
+
+
+class Reported(Exception):
+    """A job failed and its error has been told and recorded; raised so that a sweep goes on and ends with code 1."""
+
+
+def config_dir() -> str:
+    """The folder of yaml files: `conf` beside `src` in a checkout, inside the package in a wheel."""
+    package = Path(__file__).parents[1]
+    places = (package.parents[1] / "conf", package / "conf")
+    return str(next(place for place in places if (place / "train.yaml").exists()))
+
+
+def launch(name: str) -> None:
+    """Compose `name`.yaml with the overrides of the command line and run it: `train` or `eval`."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors to us instead of printing them
+    job = {"train": _train, "eval": _evaluate}[name]
+    with told_in_one_line():
+        hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
+
+
+def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
+    """The config that `launch` would run, without running it."""
+    with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
+        cfg = hydra.compose(name, list(overrides))
+    check_keys(cfg, name, config_dir())
+    return cfg
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Errors that a user can mend end the process with one line and code 1; other errors keep their traceback."""
+    try:
+        yield
+    except Reported:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    except Exception as error:
+        line = one_line(error, config_dir())
+        if line is None:
+            raise
+        sys.exit(f"error: {line}")
+
+
+def _train(cfg: DictConfig) -> float:
+    choices = HydraConfig.get().runtime.choices
+    cfg.name = cfg.name or f"{choices.model}_{choices.data}"
+
+    def job(overrides: list[str]) -> float:
+        from tubelet.training.train import train
+
+        return train(cfg, overrides)["best"]["val/top1"]
+
+    return _run(job, cfg, "train")
+
+
+def _evaluate(cfg: DictConfig) -> float:
+    def job(overrides: list[str]) -> float:
+        from tubelet.training.evaluate import evaluate
+
+        return evaluate(cfg, overrides)["test"]["top1"]
+
+    return _run(job, cfg, "eval")
+
+
+def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float:
+    """Run one job; what goes wrong is one line on the screen, with its traceback in the log file of the job."""
+    hydra_config = HydraConfig.get()
+    cfg.run_dir = cfg.run_dir or hydra_config.runtime.output_dir
+    try:
+        check_keys(cfg, name, config_dir())
+        _quieten()
+        return job(list(hydra_config.overrides.task))
+    except Exception as error:
+        log_file = Path(hydra_config.runtime.output_dir, f"{hydra_config.job.name}.log")
+        with open(log_file, "a") as file:
+            traceback.print_exc(file=file)
+        line = one_line(error, config_dir()) or f"{type(error).__name__}: {error}"
+        print(f"error: {line}\n(traceback in {os.path.relpath(log_file)})", file=sys.stderr)
+        if hydra_config.mode == RunMode.MULTIRUN:
+            raise Reported from error
+        sys.exit(1)
+
+
+def _quieten() -> None:
+    """Silence advertisements, and warnings that a user of this package can do nothing about."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    told_by_us = ("does not have many workers", "LeafSpec", "`anonymous`", "litlogger", "exists and is not empty")
+    for message in told_by_us:
+        warnings.filterwarnings("ignore", f".*{message}.*")

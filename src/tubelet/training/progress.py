@@ -1,0 +1,54 @@
+"""What a run tells while it goes: a bar on a terminal, plain lines elsewhere, and one line an epoch on both."""
+
+import logging
+import time
+
+import lightning as L
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_LINES = 10.0  # where there is no bar
+
+
+class Progress(L.Callback):
+    """Prints, and measures: `clips_per_second` is that of the training batches, without validation."""
+
+    def __init__(self) -> None:
+        self.clips, self.seconds = 0, 0.0
+
+    @property
+    def clips_per_second(self) -> float:
+        return self.clips / self.seconds if self.seconds else 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._epoch_started = self._last = self._told = time.monotonic()
+        self._epoch_clips = 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx: int) -> None:
+        now, clips = time.monotonic(), batch["video"].shape[:2].numel() * trainer.world_size
+        self.clips, self.seconds, self._last = self.clips + clips, self.seconds + now - self._last, now
+        self._epoch_clips += clips
+        if trainer.progress_bar_callback is None and now - self._told > SECONDS_BETWEEN_LINES:
+            self._told = now
+            speed = self._epoch_clips / (now - self._epoch_started)
+            loss = trainer.callback_metrics.get("train/loss", float("nan"))
+            step = f"batch {batch_idx + 1}/{trainer.num_training_batches}"
+            self._say(trainer, f"  {self._epoch(trainer)}  {step}  loss {loss:.3f}  {speed:.0f} clips/s")
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        figures = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        told = f"train loss {module.train_loss.compute():.3f}"
+        told += f"  val loss {figures['val/loss']:.3f}  val top-1 {figures['val/top1']:.3f}"
+        self._say(trainer, f"{self._epoch(trainer)}  {told}  {time.monotonic() - self._epoch_started:.0f} s")
+
+    def _epoch(self, trainer: L.Trainer) -> str:
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs or '?'}"
+
+    def _say(self, trainer: L.Trainer, line: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        if trainer.progress_bar_callback is not None:
+            trainer.progress_bar_callback.print(line)
+        else:
+            log.info(line)

@@ -1,0 +1,62 @@
+"""metrics.json: what a run was and what came of it, written when it starts and when it ends, however it ends."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", "torchmetrics", "numpy")
+
+
+def write_json(path: Path, content: Mapping) -> None:
+    """Whole or not at all: a reader never sees half a file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    os.replace(partial, path)
+
+
+@contextmanager
+def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
+    """The content of `run_dir`/metrics.json, to be filled in; `status` becomes finished, failed or interrupted.
+
+    known: what is recorded from the start, such as the name and the overrides
+    """
+    path, started = Path(run_dir, "metrics.json"), time.time()
+    record = {"status": "running", **known, "versions": versions(), "git": git_commit()}
+    write_json(path, record)
+    try:
+        yield record
+        record["status"] = "finished"
+    except KeyboardInterrupt:
+        record["status"] = "interrupted"
+        raise
+    except BaseException as error:
+        record["status"] = "failed"
+        record["error"] = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        record["seconds"] = round(time.time() - started, 1)
+        write_json(path, record)
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def git_commit() -> str | None:
+    """The commit that this code is from, with `+changes` where files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    asked = [["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"]]
+    try:
+        commit, changes = (
+            subprocess.run(q, cwd=here, capture_output=True, text=True, check=True).stdout for q in asked
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.strip() + ("+changes" if changes.strip() else "")

@@ -1,0 +1,107 @@
+"""Which videos there are, and their classes: readers of annotations as they lie on disk."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".gif"}
+
+
+class Video(NamedTuple):
+    path: str
+    label: int  # 0-based, a place in Catalogue.classes
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A data set: its class names, in the order of the labels, and the videos of each split."""
+
+    classes: list[str]
+    train: list[Video]
+    val: list[Video]
+    test: list[Video]
+    twins: dict[int, int] = field(default_factory=dict)  # label -> the label of the same motion backwards
+
+
+def read_folder(
+    root: str, val: float = 0.2, classes: Sequence[str] | None = None, group: str | None = None
+) -> Catalogue:
+    """Class folders of videos: `root/<class>/<video>`, or `root/{train,val,test}/<class>/<video>`.
+
+    root: the folder; classes are sorted by name
+    val: share of each class kept for validation where the folder has no splits of its own, between 0 and 1
+    classes: only these, in this order; None takes every folder that holds videos
+    group: a regular expression; videos in whose file name it matches the same text (such as `_(g\\d+)_`) were cut
+        from one recording and stay on one side of the split
+
+    Without a test split of its own, the validation videos are the test. Raises ValueError or FileNotFoundError.
+    """
+    top = Path(root)
+    if not top.is_dir():
+        raise FileNotFoundError(f"data.root={root} is not a folder; class folders of videos are looked for in it")
+    if (top / "train").is_dir():
+        names = list(classes or _classes_in(top / "train"))
+        train = list_class_folders(top / "train", names)
+        kept = next((top / name for name in ("val", "validation", "valid") if (top / name).is_dir()), top / "test")
+        val_videos = list_class_folders(kept, names)
+        test = list_class_folders(top / "test", names) if (top / "test").is_dir() else val_videos
+        return Catalogue(names, train, val_videos, test)
+    if not 0 < val < 1:
+        raise ValueError(f"data.val={val} is not a share between 0 and 1")
+    names = list(classes or _classes_in(top))
+    train, val_videos = _split(list_class_folders(top, names), names, val, group)
+    return Catalogue(names, train, val_videos, val_videos)
+
+
+def list_class_folders(folder: Path, classes: Sequence[str]) -> list[Video]:
+    """The videos in `folder/<class>/`, by class and then by name. Raises where a class has none."""
+    videos = []
+    for label, name in enumerate(classes):
+        if not (folder / name).is_dir():
+            raise FileNotFoundError(f"{folder}: there is no folder for class {name!r}")
+        found = sorted(entry.path for entry in os.scandir(folder / name) if _is_video(entry.name))
+        if not found:
+            raise ValueError(f"{folder / name}: no video file; the endings looked for are {' '.join(sorted(SUFFIXES))}")
+        videos += [Video(path, label) for path in found]
+    return videos
+
+
+def _is_video(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _classes_in(folder: Path) -> list[str]:
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    names = [name for name in names if any(_is_video(file.name) for file in os.scandir(folder / name))]
+    if len(names) < 2:
+        raise ValueError(f"{folder}: needs at least two folders of videos, one a class; found {names or 'none'}")
+    return names
+
+
+def _split(videos: list[Video], classes: Sequence[str], share: float, group: str | None) -> tuple[list, list]:
+    """Into training and validation: per class, whole groups, in the order of a hash of their names."""
+    train, val = [], []
+    for label, name in enumerate(classes):
+        groups: dict[str, list[Video]] = {}
+        for video in videos:
+            if video.label == label:
+                groups.setdefault(_group_of(video.path, group), []).append(video)
+        if len(groups) < 2:
+            raise ValueError(
+                f"class {name!r} has one video or one group, which cannot be split; leave it out or add more"
+            )
+        ordered = sorted(groups, key=lambda key: hashlib.sha256(key.encode()).digest())
+        kept = min(max(round(share * len(groups)), 1), len(groups) - 1)
+        val += [video for key in ordered[:kept] for video in groups[key]]
+        train += [video for key in ordered[kept:] for video in groups[key]]
+    return sorted(train), sorted(val)
+
+
+def _group_of(path: str, pattern: str | None) -> str:
+    name = os.path.basename(path)
+    match = re.search(pattern, name) if pattern else None
+    return match.group(match.lastindex or 0) if match else name

@@ -1,0 +1,115 @@
+"""From a video file to a sample: read, cut into views, all randomness from (seed, epoch, index, view) alone.
+
+So a sample does not depend on worker processes, on the number of ranks, or on where a run was resumed.
+Letters: V views of a video, C channels, T frames, H W pixels.
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
+from typing import TypedDict
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from tubelet.video.annotations import Video
+from tubelet.video.open import open_video
+from tubelet.video.order import Draw
+from tubelet.video.reader import DecodeError
+from tubelet.video.sampling import Order
+
+
+class Sample(TypedDict):
+    video: Tensor  # uint8 (V, C, T, H, W)
+    label: int
+    index: int  # place of the video in its list
+    reader: str  # the decoder that read it
+    failure: str  # why it could not be read; empty if it could
+
+
+STAND_INS = 20  # other videos tried in the place of a broken one, in training, before giving up
+
+
+def sample_seed(seed: int, epoch: int, index: int, view: int) -> int:
+    """A 63-bit seed from four integers, the same on every machine and in every process."""
+    digest = hashlib.blake2b(struct.pack("<4q", seed, epoch, index, view), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class VideoDataset(Dataset):
+    """Samples by `Draw(epoch, video)`.
+
+    sample: (num_frames, generator) -> frame numbers (K, T) of K clips
+    order: what is done to the frame numbers of each clip
+    transform: uint8 (T, C, H, W) -> views of one clip, uint8 (v, T, C, h, w); draws from torch's global generator
+    reader: auto, decord or pyav
+    skip_errors: give a black clip and the reason in `failure` for a broken file, instead of raising DecodeError
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[Video],
+        sample: Callable[[int, Generator], Tensor],
+        order: Order,
+        transform: Callable[[Tensor], Tensor],
+        seed: int,
+        reader: str,
+        skip_errors: bool,
+    ):
+        self.videos, self.sample, self.order, self.transform = videos, sample, order, transform
+        self.seed, self.reader, self.skip_errors = seed, reader, skip_errors
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        try:
+            return self._load(draw)
+        except DecodeError as error:
+            if not self.skip_errors:
+                raise
+            return self._without(draw, error)
+
+    def _load(self, draw: Draw) -> Sample:
+        path, label = self.videos[draw.video]
+        generator = Generator().manual_seed(sample_seed(self.seed, *draw, -1))
+        with open_video(path, self.reader) as reader:
+            clips = self.sample(reader.num_frames, generator)  # (K, T)
+            clips = torch.stack([self.order(clip, generator) for clip in clips])
+            frames = reader.read(clips.flatten().tolist()).unflatten(0, clips.shape)  # (K, T, C, H, W), decoded once
+            name = reader.name
+        views = torch.cat([self._view(draw, k, clip) for k, clip in enumerate(frames)])  # (V, T, C, h, w)
+        return self._sample(draw, views.transpose(1, 2).contiguous(), label, reader=name)
+
+    def _view(self, draw: Draw, k: int, frames: Tensor) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed: that also seeds every kind of device, which costs as much as decoding a frame.
+            torch.default_generator.manual_seed(sample_seed(self.seed, *draw, k))
+            return self.transform(frames)
+
+    def _without(self, draw: Draw, error: DecodeError) -> Sample:
+        """In the place of a video that cannot be read: a black clip, which evaluation counts as answered wrongly."""
+        clips = self.sample(1, Generator())
+        black = torch.zeros(*clips.shape, 3, 8, 8, dtype=torch.uint8)
+        views = torch.cat([self._view(draw, k, clip) for k, clip in enumerate(black)])
+        return self._sample(draw, views.transpose(1, 2).contiguous(), self.videos[draw.video].label, failure=str(error))
+
+    @staticmethod
+    def _sample(draw: Draw, video: Tensor, label: int, reader: str = "", failure: str = "") -> Sample:
+        return {"video": video, "label": label, "index": draw.video, "reader": reader, "failure": failure}
+
+
+class TrainingDataset(VideoDataset):
+    """In training, a video that can be read stands in for a broken one: always the same one, and it is counted."""
+
+    def _without(self, draw: Draw, error: DecodeError) -> Sample:
+        for attempt in range(1, STAND_INS + 1):
+            other = sample_seed(self.seed, draw.epoch, draw.video, -1 - attempt) % len(self)
+            try:
+                return {**self._load(Draw(draw.epoch, other)), "failure": str(error)}
+            except DecodeError as again:
+                last = again
+        raise DecodeError(
+            error.path, error.stage, f"{error.reason}; {STAND_INS} stand-ins failed too, the last: {last}"
+        )

@@ -1,0 +1,57 @@
+"""The only file that imports decord: random access for files in which it is proven exact (see reader.py)."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tubelet.video.reader import DecodeError
+
+
+class SeekingReader:
+    """decord with one thread. It decodes ahead while idle, so close it as soon as the frames are read."""
+
+    name = "decord"
+
+    def __init__(self, path: str, fps: float):
+        import decord  # imported late: a machine that only reads through PyAV need not have it
+
+        decord.logging.set_level(decord.logging.QUIET)
+        self._path = path
+        try:
+            self._video = decord.VideoReader(path, num_threads=1)
+            self.num_frames = len(self._video)
+        except Exception as error:  # decord raises RuntimeError or its own DECORDError, which has no common base
+            raise DecodeError(path, "open", _reason(error)) from error
+        self.fps = fps
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height, width in pixels; decodes the first frame, since only that tells of a rotation."""
+        _, _, height, width = self.read([0]).shape
+        return height, width
+
+    def read(self, indices: Sequence[int]) -> Tensor:
+        """Frame numbers -> uint8 RGB (T, C, H, W)."""
+        wanted, places = np.unique(np.asarray(indices), return_inverse=True)  # sorted: one pass through the file
+        try:
+            frames = self._video.get_batch(wanted).asnumpy()  # (T, H, W, C)
+        except Exception as error:
+            raise DecodeError(self._path, "decode", _reason(error)) from error
+        return torch.from_numpy(frames)[torch.from_numpy(places)].permute(0, 3, 1, 2)
+
+    def close(self) -> None:
+        self._video = None
+
+    def __enter__(self) -> "SeekingReader":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _reason(error: Exception) -> str:
+    """The first line, without decord's time stamps and the places in its own source."""
+    return re.sub(r"\[[\d:]+\] \S+:\d+: ", "", str(error)).strip().split("\n")[0]

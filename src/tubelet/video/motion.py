@@ -1,0 +1,150 @@
+"""`motion`: generated videos whose classes only time tells apart, as real H.264 files.
+
+A bright shape on a dark ground moves, turns, or changes its size. Each class has a twin that is the same backwards.
+Every quantity starts at a uniformly drawn phase and runs round: positions wrap round the frame, angles round the
+circle, sizes through a saw-tooth. So for every frame of a clip, place, size, angle and colour are distributed alike
+for a class and its twin, and a video of the one, played backwards, is a video of the other: no single frame, and no
+set of frames without its order, tells twins apart. Files hold key frames only, at a constant quantiser, so that
+compression cannot give away the direction either.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tubelet.video.annotations import Catalogue, list_class_folders
+from tubelet.video.pyav import write_video
+
+TWINS = (
+    ("moves_right", "moves_left"),
+    ("moves_down", "moves_up"),
+    ("turns_clockwise", "turns_counterclockwise"),
+    ("grows", "shrinks"),
+)
+CLASSES = [name for pair in TWINS for name in pair]
+VERSION = 1  # of the generator: files of another version are not silently mixed with these
+SIDE = 64  # pixels
+NUM_FRAMES = 16
+FPS = 10
+ENCODER = {"preset": "veryfast", "qp": "18", "g": "1"}
+MANIFEST = "motion.json"
+
+
+def read_motion(root: str, train: int, val: int, test: int, seed: int) -> Catalogue:
+    """The catalogue of `root`, generated first if it is missing.
+
+    train, val, test: videos in each split, a multiple of the 8 classes
+    seed: of the generator; every video has a stream of its own, whatever the number of processes
+
+    Raises ValueError where `root` holds something else than what is asked for.
+    """
+    wanted = {"version": VERSION, "train": train, "val": val, "test": test, "seed": seed}
+    for split, number in list(wanted.items())[1:4]:
+        if number < len(CLASSES) or number % len(CLASSES):
+            raise ValueError(f"data.{split}={number} is not a multiple of the {len(CLASSES)} classes of motion")
+    manifest = Path(root, MANIFEST)
+    if not manifest.exists():
+        if Path(root).exists():
+            raise ValueError(f"data.root={root} exists but holds no {MANIFEST}; remove it, or name another folder")
+        generate(root, wanted)
+    found = json.loads(manifest.read_text())
+    if found != wanted:
+        raise ValueError(
+            f"data.root={root} was generated as {found}, not as {wanted}; remove it, or name another folder"
+        )
+    splits = {split: list_class_folders(Path(root, split), CLASSES) for split in ("train", "val", "test")}
+    twins = {CLASSES.index(a): CLASSES.index(b) for pair in TWINS for a, b in (pair, pair[::-1])}
+    return Catalogue(CLASSES, **splits, twins=twins)
+
+
+def generate(root: str, manifest: dict[str, int]) -> None:
+    """Write all videos beside `root` and give the folder its name at the end, so that `root` is whole or absent."""
+    building = Path(f"{root}.partial-{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    jobs = []
+    for number, split in enumerate(("train", "val", "test")):
+        for name in CLASSES:
+            Path(building, split, name).mkdir(parents=True)
+        for i in range(manifest[split]):
+            label = i % len(CLASSES)
+            path = building / split / CLASSES[label] / f"{i // len(CLASSES):05d}.mp4"
+            jobs.append((str(path), label, (manifest["seed"], number, i)))
+    try:
+        with ProcessPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+            done = pool.map(_write, *zip(*jobs, strict=True), chunksize=16)
+            list(tqdm(done, f"generating {root}", len(jobs), unit=" videos", mininterval=1))
+        (building / MANIFEST).write_text(json.dumps(manifest))
+        os.rename(building, root)
+    except BaseException:  # also Ctrl-C: nothing half made stays behind
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _write(path: str, label: int, seed: tuple[int, ...]) -> None:
+    write_video(path, render(label, np.random.default_rng(seed)), FPS, **ENCODER)
+
+
+@dataclass(frozen=True)
+class State:
+    """What one frame shows: pixels, wrapping at SIDE; radians; turns of the saw-tooth of sizes."""
+
+    x: float
+    y: float
+    angle: float
+    phase: float
+
+    @property
+    def size(self) -> float:
+        """Pixels from the shape's pivot to its tip: a saw-tooth of the phase."""
+        return 10 + 14 * (self.phase % 1)
+
+
+QUANTITIES = ("x", "y", "angle", "phase")  # the one that each twin pair changes
+
+
+def trajectory(label: int, rng: np.random.Generator) -> list[State]:
+    """NUM_FRAMES states; one quantity runs at a constant speed, forwards for even labels, backwards for odd."""
+    quantity, direction = QUANTITIES[label // 2], 1 if label % 2 == 0 else -1
+    start = State(*rng.uniform(0, (SIDE, SIDE, 2 * np.pi, 1)))
+    low, high = {"x": (1.5, 3.0), "y": (1.5, 3.0), "angle": (0.1, 0.25), "phase": (0.05, 0.1)}[quantity]
+    speed = direction * rng.uniform(low, high)  # a frame
+    return [replace(start, **{quantity: getattr(start, quantity) + i * speed}) for i in range(NUM_FRAMES)]
+
+
+def render(label: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """The frames of one video: uint8 RGB (SIDE, SIDE, 3)."""
+    states = trajectory(label, rng)
+    shape = (_hand, _wedge)[rng.integers(2)]
+    bright, dark = rng.uniform(150, 255, 3), rng.uniform(0, 60, 3)
+    for state in states:
+        yield draw(state, shape, bright, dark)
+
+
+Shape = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+
+
+def draw(state: State, shape: Shape, bright: np.ndarray, dark: np.ndarray) -> np.ndarray:
+    """One frame. The frame's edges are joined, so a shape that leaves on one side comes in on the other."""
+    across = (np.arange(SIDE) + 0.5 - state.x + SIDE / 2) % SIDE - SIDE / 2
+    down = (np.arange(SIDE)[:, None] + 0.5 - state.y + SIDE / 2) % SIDE - SIDE / 2
+    u = np.cos(state.angle) * across + np.sin(state.angle) * down
+    v = np.cos(state.angle) * down - np.sin(state.angle) * across
+    cover = np.clip(0.5 - shape(u, v, state.size), 0, 1)[..., None]  # the edge is one pixel wide
+    return np.round(cover * bright + (1 - cover) * dark).astype(np.uint8)
+
+
+def _hand(u: np.ndarray, v: np.ndarray, size: float) -> np.ndarray:
+    """Signed distance in pixels, negative inside, to the hand of a clock: a bar from its pivot to its tip."""
+    return np.maximum(np.abs(u - size / 2) - size / 2, np.abs(v) - size / 6)
+
+
+def _wedge(u: np.ndarray, v: np.ndarray, size: float) -> np.ndarray:
+    """The same for a triangle with its tip at the pivot and a base as wide as it is long."""
+    return np.maximum(u - size, (2 * np.abs(v) - u) / np.sqrt(5))

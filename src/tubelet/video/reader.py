@@ -1,0 +1,44 @@
+"""What every reader of video files offers, and the one error that they raise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # the launcher names DecodeError, and must not wait for torch
+    from torch import Tensor
+
+
+class DecodeError(Exception):
+    """A file that gives no frames. `stage` is open, decode, or frames; the message is one line and holds the path."""
+
+    def __init__(self, path: str, stage: str, reason: str):
+        self.path, self.stage = path, stage
+        self.reason = " ".join(str(reason).split()) or "no reason given by the decoder"
+        super().__init__(path, stage, self.reason)  # the three arguments make the exception picklable
+
+    def __str__(self) -> str:
+        return f"{self.path}: cannot {self.stage}: {self.reason}"
+
+
+class Reader(Protocol):
+    """One open file: used by one thread, never pickled, closed at once (a context manager).
+
+    Frames are numbered from 0 in the order in which they are shown; `num_frames` agrees with reading to the end.
+    """
+
+    name: str
+    num_frames: int
+    fps: float  # average frames a second
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height, width in pixels, after the rotation that the file asks for."""
+        ...
+
+    def read(self, indices: Sequence[int]) -> Tensor:
+        """Frame numbers in any order, repeats allowed -> uint8 RGB (T, C, H, W). Raises DecodeError."""
+        ...
+
+    def __enter__(self) -> Reader: ...
+    def __exit__(self, *exc: object) -> None: ...

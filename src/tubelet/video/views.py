@@ -1,0 +1,65 @@
+"""The clips and crops that a video is cut into: one at random in training, a fixed grid in evaluation."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Generator, Tensor, nn
+from torchvision.transforms.v2 import functional as F
+
+from tubelet.video.sampling import even_clips, random_clip
+
+
+class TrainingView:
+    """One random clip, augmented.
+
+    clip: num_frames, stride (see sampling.py); augment: transforms of a clip (T, C, H, W), applied in their order
+    """
+
+    def __init__(self, clip: Mapping, augment: Mapping[str, nn.Module]):
+        self.length, self.stride = clip["num_frames"], clip["stride"]
+        self.transforms = list(augment.values())
+
+    def sample(self, num_frames: int, generator: Generator) -> Tensor:
+        """Frames of the video -> frame numbers (1, T)."""
+        return random_clip(num_frames, self.length, self.stride, generator)[None]
+
+    def transform(self, frames: Tensor) -> Tensor:
+        """uint8 (T, C, H, W) -> one view, uint8 (1, T, C, h, w); each transform draws once for all frames."""
+        for transform in self.transforms:
+            frames = transform(frames)
+        return frames[None]
+
+
+class TestViews:
+    """`num_clips` spread evenly over the video; of each, `num_crops` squares along the long side.
+
+    The short side is first resized to clip.resize pixels. One crop is the centre, three are both ends and the centre,
+    as in SlowFast's uniform_crop.
+    """
+
+    __test__ = False  # not a test, in spite of its name
+
+    def __init__(self, clip: Mapping, num_clips: int, num_crops: int):
+        self.length, self.stride = clip["num_frames"], clip["stride"]
+        self.resize, self.crop = clip["resize"], clip["crop"]
+        self.num_clips, self.num_crops = num_clips, num_crops
+        if num_clips < 1:
+            raise ValueError(f"views.clips={num_clips} is not a positive number")
+        if num_crops not in (1, 3):
+            raise ValueError(f"views.crops={num_crops} is not 1 (centre) or 3 (along the long side)")
+        if self.crop > self.resize:
+            raise ValueError(f"clip.crop={self.crop} is larger than clip.resize={self.resize}, the side it is cut from")
+
+    def sample(self, num_frames: int, generator: Generator) -> Tensor:
+        """Frames of the video -> frame numbers (num_clips, T)."""
+        return even_clips(num_frames, self.length, self.stride, self.num_clips)
+
+    def transform(self, frames: Tensor) -> Tensor:
+        """uint8 (T, C, H, W) -> uint8 (num_crops, T, C, crop, crop)."""
+        frames = F.resize(frames, [self.resize], antialias=True)
+        spare_down, spare_across = (side - self.crop for side in frames.shape[-2:])
+        views = []
+        for along in (0.5,) if self.num_crops == 1 else (0.0, 0.5, 1.0):
+            down, across = (along, 0.5) if spare_down > spare_across else (0.5, along)
+            views.append(F.crop(frames, int(spare_down * down), int(spare_across * across), self.crop, self.crop))
+        return torch.stack(views)
