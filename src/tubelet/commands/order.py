@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 
 from tubelet.training.launch import compose_config, told_in_one_line
@@ -31,7 +30,7 @@ def _compare(overrides: list[str]) -> None:
     from tubelet.training.record import write_json
 
     base = compose_config("eval", overrides)
-    folder = Path(base.run_dir or f"{base.runs}/order/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}").absolute()
+    folder = Path(base.run_dir).absolute()
     orders = {name: (name, 0) for name in ("forward", "strided", "shuffled", "reversed")}
     num_frames = load_checkpoint(base.ckpt).config["clip"]["num_frames"]
     orders |= {f"frozen at {at}": ("frozen", at) for at in range(num_frames)}

@@ -13,14 +13,14 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
-        if dim % heads:
+        if heads < 1 or dim % heads:
             raise ValueError(f"model: dim={dim} is not a multiple of heads={heads}")
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., N, D) -> (..., N, D)."""
+        """(B, ..., N, D) -> (B, ..., N, D)."""
         sequences = x.flatten(0, -3)  # (S, N, D): fused kernels want one batch axis
         qkv = self.qkv(sequences).unflatten(-1, (3, self.heads, -1))  # (S, N, 3, heads, d)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (S, heads, N, d)

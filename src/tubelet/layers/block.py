@@ -45,8 +45,6 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float):
         super().__init__()
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"model: drop_path={rate} is not in [0, 1)")
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,5 +56,7 @@ class DropPath(nn.Module):
 
 
 def drop_path_rates(last: float, depth: int) -> list[float]:
-    """The rate of each block: 0 in the first, growing linearly to `last`."""
+    """The rate of each block: 0 in the first, growing linearly to `last`, which is in [0, 1)."""
+    if not 0.0 <= last < 1.0:
+        raise ValueError(f"model: drop_path={last} is not in [0, 1)")
     return [last * i / max(depth - 1, 1) for i in range(depth)]

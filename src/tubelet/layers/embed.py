@@ -20,11 +20,23 @@ def token_grid(num_frames: int, crop: int, tubelet: Size3) -> Size3:
         "crop width": (crop, tubelet[2]),
     }
     for name, (size, step) in sizes.items():
+        if step < 1:
+            raise ValueError(f"model: the tubelet's {step} in {tuple(tubelet)} is not a positive number")
         if size < step or size % step:
             below = size // step * step
-            nearest = f"{below} or {below + step}" if below else f"{step}"
+            nearest = f"{below} or {below + step}" if below > 0 else f"{step}"
             raise ValueError(f"clip: {name}={size} is not a multiple of the tubelet's {step}; the nearest is {nearest}")
     return num_frames // tubelet[0], crop // tubelet[1], crop // tubelet[2]
+
+
+def check_clip(video: Tensor, num_frames: int, crop: int) -> None:
+    """(B, C, T, H, W) -> nothing. Raises ValueError for a clip of another size than the model's positions are for.
+
+    Without this, a clip of another shape with as many tokens would be given the positions of other places.
+    """
+    if video.ndim != 5 or video.shape[2:] != (num_frames, crop, crop):
+        wanted = ("B", "C", num_frames, crop, crop)
+        raise ValueError(f"clip: the model takes (B, C, T, H, W) = {wanted}, and was given {tuple(video.shape)}")
 
 
 class TubeletEmbed(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tubelet.layers.attention import Attention
 from tubelet.layers.block import NORM_EPS, DropPath, Mlp, drop_path_rates
-from tubelet.layers.embed import TubeletEmbed, token_grid
+from tubelet.layers.embed import TubeletEmbed, check_clip, token_grid
 from tubelet.layers.init import init_linear, learned_table
 
 
@@ -39,6 +39,7 @@ class Divided(nn.Module):
         drop_path: float = 0.1,
     ):
         super().__init__()
+        self.num_frames, self.crop = num_frames, crop
         tubelet = (1, patch, patch)
         _, h, w = token_grid(num_frames, crop, tubelet)
         self.patch_embed = TubeletEmbed(tubelet, dim)
@@ -56,6 +57,7 @@ class Divided(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
+        check_clip(video, self.num_frames, self.crop)
         grid = self.patch_embed(video)  # (B, T, s, D)
         grid = grid + self.pos_embed[:, None, 1:] + self.time_embed[:, :, None]
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(grid), -1, -1)  # (B, 1, D)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tubelet.layers.attention import Attention
 from tubelet.layers.block import NORM_EPS, Block, drop_path_rates
-from tubelet.layers.embed import Size3, TubeletEmbed, token_grid
+from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, token_grid
 from tubelet.layers.init import init_linear, learned_table
 
 
@@ -38,6 +38,7 @@ class Joint(nn.Module):
         drop_path: float = 0.0,
     ):
         super().__init__()
+        self.num_frames, self.crop = num_frames, crop
         t, h, w = token_grid(num_frames, crop, tubelet)
         self.patch_embed = TubeletEmbed(tubelet, dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -52,6 +53,7 @@ class Joint(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
+        check_clip(video, self.num_frames, self.crop)
         x = self.patch_embed(video).flatten(1, 2)  # (B, t * s, D), time slowest
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed  # (B, 1 + t * s, D)
         x = self.norm(self.blocks(x))

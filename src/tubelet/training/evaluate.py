@@ -23,6 +23,7 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
     with recorded(cfg.run_dir, ckpt=cfg.ckpt, overrides=overrides) as record:
         checkpoint = load_checkpoint(cfg.ckpt)
         cfg = as_trained(cfg, checkpoint)
+        build.share_cores(cfg.data.num_workers)
         catalogue = build.build_catalogue(cfg.data)
         if list(catalogue.classes) != list(checkpoint.classes):
             raise ValueError(_other_classes(checkpoint.classes, catalogue.classes))
@@ -48,8 +49,9 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
 def as_trained(cfg: DictConfig, checkpoint: Checkpoint) -> DictConfig:
     """The evaluation's config, with the checkpoint's values wherever it says null."""
     trained = OmegaConf.create(checkpoint.config)
-    merged = OmegaConf.merge(cfg, {"clip": trained.clip})
+    merged = cfg.copy()
     OmegaConf.set_struct(merged, False)
+    merged.clip = trained.clip
     for node in ("views", "data"):
         given = {key: value for key, value in cfg[node].items() if value is not None}
         merged[node] = given if "_target_" in given else OmegaConf.merge(trained[node], given)

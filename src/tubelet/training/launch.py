@@ -56,7 +56,8 @@ def told_in_one_line() -> Iterator[None]:
     except Reported:
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit("interrupted")
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)  # what shells expect of a process that Ctrl-C ended
     except Exception as error:
         line = one_line(error, config_dir())
         if line is None:
@@ -88,7 +89,7 @@ def _evaluate(cfg: DictConfig) -> float:
 def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float:
     """Run one job; what goes wrong is one line on the screen, with its traceback in the log file of the job."""
     hydra_config = HydraConfig.get()
-    cfg.run_dir = cfg.run_dir or hydra_config.runtime.output_dir
+    cfg.run_dir = hydra_config.runtime.output_dir
     try:
         check_keys(cfg, name, config_dir())
         _quieten()
@@ -109,6 +110,6 @@ def _quieten() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    told_by_us = ("does not have many workers", "LeafSpec", "`anonymous`", "litlogger", "exists and is not empty")
-    for message in told_by_us:
+    without_use = ("many workers", "LeafSpec", "`anonymous`", "litlogger", "is not empty", "the logging interval")
+    for message in without_use:
         warnings.filterwarnings("ignore", f".*{message}.*")

@@ -23,6 +23,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
     with recorded(cfg.run_dir, name=cfg.name, overrides=overrides) as record:
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         log.info("run: %s in %s", cfg.name, os.path.relpath(cfg.run_dir))
+        build.share_cores(cfg.data.num_workers)
         catalogue = build.build_catalogue(cfg.data)
         cfg.model.num_classes = len(catalogue.classes)
         data = build.build_training_data(cfg, catalogue)
@@ -36,7 +37,10 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
             for logger in trainer.loggers:
                 if not isinstance(logger, L.pytorch.loggers.CSVLogger):
                     logger.log_hyperparams(config)
-            trainer.fit(classifier, data, ckpt_path=cfg.ckpt)
+            try:
+                trainer.fit(classifier, data, ckpt_path=cfg.ckpt)
+            except SystemExit:  # what Lightning makes of Ctrl-C
+                raise KeyboardInterrupt from None
             record["best"], best = _best(trainer)
             record["val"] = {key: value.item() for key, value in trainer.callback_metrics.items() if "val/" in key}
             trainer.test(classifier, data, ckpt_path=best, verbose=False, weights_only=True)

@@ -22,7 +22,7 @@ BESIDE_TARGET = {"data": {"batch_size", "eval_batch_size", "num_workers", "reade
 
 
 def check_keys(cfg: DictConfig, name: str, config_dir: str) -> None:
-    """Raises ValueError at the first key of `cfg`, composed from `name`.yaml, that nothing would read or that is missing."""
+    """Raises ValueError at the first key of `cfg`, of `name`.yaml, that nothing reads or that has no value."""
     plain = OmegaConf.to_container(cfg, resolve=False)
     known = _listed_keys(Path(config_dir))
     primary = yaml.safe_load(Path(config_dir, f"{name}.yaml").read_text())

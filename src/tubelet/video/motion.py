@@ -1,8 +1,8 @@
 """`motion`: generated videos whose classes only time tells apart, as real H.264 files.
 
-A bright shape on a dark ground moves, turns, or changes its size. Each class has a twin that is the same backwards.
-Every quantity starts at a uniformly drawn phase and runs round: positions wrap round the frame, angles round the
-circle, sizes through a saw-tooth. So for every frame of a clip, place, size, angle and colour are distributed alike
+A bright shape on a dark ground moves, or changes its size or its brightness. Each class has a twin that is the same
+backwards. What changes starts at a uniformly drawn phase and runs round: positions wrap round the frame, sizes and
+brightness go through a saw-tooth. So for every frame of a clip, place, size, angle and colour are distributed alike
 for a class and its twin, and a video of the one, played backwards, is a video of the other: no single frame, and no
 set of frames without its order, tells twins apart. Files hold key frames only, at a constant quantiser, so that
 compression cannot give away the direction either.
@@ -11,6 +11,7 @@ compression cannot give away the direction either.
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,8 +26,8 @@ from tubelet.video.pyav import write_video
 TWINS = (
     ("moves_right", "moves_left"),
     ("moves_down", "moves_up"),
-    ("turns_clockwise", "turns_counterclockwise"),
     ("grows", "shrinks"),
+    ("brightens", "darkens"),
 )
 CLASSES = [name for pair in TWINS for name in pair]
 VERSION = 1  # of the generator: files of another version are not silently mixed with these
@@ -79,7 +80,8 @@ def generate(root: str, manifest: dict[str, int]) -> None:
     try:
         with ProcessPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
             done = pool.map(_write, *zip(*jobs, strict=True), chunksize=16)
-            list(tqdm(done, f"generating {root}", len(jobs), unit=" videos", mininterval=1))
+            seconds = 0.5 if sys.stderr.isatty() else 10.0  # between two updates: a log file wants few
+            list(tqdm(done, f"generating {root}", len(jobs), unit=" videos", mininterval=seconds))
         (building / MANIFEST).write_text(json.dumps(manifest))
         os.rename(building, root)
     except BaseException:  # also Ctrl-C: nothing half made stays behind
@@ -93,29 +95,39 @@ def _write(path: str, label: int, seed: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True)
 class State:
-    """What one frame shows: pixels, wrapping at SIDE; radians; turns of the saw-tooth of sizes."""
+    """What one frame shows: pixels, wrapping at SIDE; the phases of two saw-teeth; radians."""
 
     x: float
     y: float
+    growth: float
+    light: float
     angle: float
-    phase: float
 
     @property
     def size(self) -> float:
-        """Pixels from the shape's pivot to its tip: a saw-tooth of the phase."""
-        return 10 + 14 * (self.phase % 1)
+        """Pixels from the shape's pivot to its tip."""
+        return 10 + 14 * (self.growth % 1)
+
+    @property
+    def brightness(self) -> float:
+        """Of the shape, as a share of its colour."""
+        return 0.4 + 0.6 * (self.light % 1)
 
 
-QUANTITIES = ("x", "y", "angle", "phase")  # the one that each twin pair changes
+# What each twin pair changes, with its range and its speed a frame. Where it rests it is drawn from a smaller range:
+# near the middle of the frame, neither small nor dim.
+RUNS = {"x": (0, SIDE), "y": (0, SIDE), "growth": (0, 1), "light": (0, 1)}
+RESTS = {"x": (24, 40), "y": (24, 40), "growth": (0.4, 1), "light": (0.6, 1)}
+SPEEDS = {"x": (1.5, 3.0), "y": (1.5, 3.0), "growth": (0.05, 0.1), "light": (0.05, 0.1)}
 
 
 def trajectory(label: int, rng: np.random.Generator) -> list[State]:
     """NUM_FRAMES states; one quantity runs at a constant speed, forwards for even labels, backwards for odd."""
-    quantity, direction = QUANTITIES[label // 2], 1 if label % 2 == 0 else -1
-    start = State(*rng.uniform(0, (SIDE, SIDE, 2 * np.pi, 1)))
-    low, high = {"x": (1.5, 3.0), "y": (1.5, 3.0), "angle": (0.1, 0.25), "phase": (0.05, 0.1)}[quantity]
-    speed = direction * rng.uniform(low, high)  # a frame
-    return [replace(start, **{quantity: getattr(start, quantity) + i * speed}) for i in range(NUM_FRAMES)]
+    running, direction = list(RUNS)[label // 2], 1 if label % 2 == 0 else -1
+    start = {name: rng.uniform(*(RUNS if name == running else RESTS)[name]) for name in RUNS}
+    first = State(**start, angle=rng.uniform(0, 2 * np.pi))
+    speed = direction * rng.uniform(*SPEEDS[running])
+    return [replace(first, **{running: start[running] + i * speed}) for i in range(NUM_FRAMES)]
 
 
 def render(label: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -137,7 +149,7 @@ def draw(state: State, shape: Shape, bright: np.ndarray, dark: np.ndarray) -> np
     u = np.cos(state.angle) * across + np.sin(state.angle) * down
     v = np.cos(state.angle) * down - np.sin(state.angle) * across
     cover = np.clip(0.5 - shape(u, v, state.size), 0, 1)[..., None]  # the edge is one pixel wide
-    return np.round(cover * bright + (1 - cover) * dark).astype(np.uint8)
+    return np.round(cover * state.brightness * bright + (1 - cover) * dark).astype(np.uint8)
 
 
 def _hand(u: np.ndarray, v: np.ndarray, size: float) -> np.ndarray:

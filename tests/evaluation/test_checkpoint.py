@@ -1,0 +1,78 @@
+import os
+
+import pytest
+import torch
+
+from tubelet.evaluation.checkpoint import build_module, load_checkpoint
+from tubelet.models.vivit import Joint
+
+SMALL = {"num_frames": 2, "crop": 16, "tubelet": [2, 8, 8], "dim": 12, "depth": 1, "heads": 2, "num_classes": 3}
+MODEL = {"_target_": "tubelet.models.vivit.Joint", **SMALL}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint file of a small random model, and the model."""
+    model = Joint(**SMALL).eval()
+    weights = {f"predictor.model.{name}": value for name, value in model.state_dict().items()}
+    record = {"config": {"model": MODEL}, "classes": ["a", "b", "c"]}
+    torch.save({"state_dict": weights, "tubelet": record}, tmp_path / "a.ckpt")
+    return str(tmp_path / "a.ckpt"), model
+
+
+def test_a_checkpoint_alone_gives_the_same_logits(saved):
+    path, model = saved
+    video = torch.randn(1, 3, 2, 16, 16)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.classes == ["a", "b", "c"]
+    assert checkpoint.build_model()(video).equal(model(video))
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "tubelet.training.launch.launch", "torch.nnx.Linear", "builtins.eval", 3]
+)
+def test_nothing_but_models_is_built_from_a_checkpoint(target):
+    with pytest.raises(ValueError, match="is not a model; it is not built"):
+        build_module({"_target_": target})
+
+
+@pytest.mark.parametrize("place", [lambda bad: {"head": bad}, lambda bad: {"parts": [{"deep": bad}]}])
+def test_nested_targets_are_checked_before_anything_is_imported(place, monkeypatch):
+    monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"{name} was imported"))
+    with pytest.raises(ValueError, match=r"os\.system"):
+        build_module({**MODEL, **place({"_target_": "os.system"})})
+
+
+def test_a_function_of_an_allowed_module_is_not_called():
+    with pytest.raises(ValueError, match="is not a module class"):
+        build_module({"_target_": "tubelet.layers.embed.token_grid", "num_frames": 2})
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harmed"),)
+
+    torch.save({"tubelet": Harmful()}, tmp_path / "bad.ckpt")
+    with pytest.raises(ValueError, match=r"bad.ckpt cannot be read as a checkpoint"):
+        load_checkpoint(str(tmp_path / "bad.ckpt"))
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_files_that_are_no_checkpoints_of_ours_are_named_as_such(tmp_path, saved):
+    with pytest.raises(FileNotFoundError, match=r"absent.ckpt: there is no such file"):
+        load_checkpoint(str(tmp_path / "absent.ckpt"))
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    with pytest.raises(ValueError, match="was not written by tubelet"):
+        load_checkpoint(str(tmp_path / "foreign.ckpt"))
+    with open(saved[0], "rb") as whole:
+        (tmp_path / "cut.ckpt").write_bytes(whole.read()[:1000])
+    with pytest.raises(ValueError, match=r"cut.ckpt cannot be read as a checkpoint"):
+        load_checkpoint(str(tmp_path / "cut.ckpt"))
+
+
+def test_weights_that_do_not_fit_the_config_are_an_error(saved):
+    checkpoint = load_checkpoint(saved[0])
+    checkpoint.config["model"] = MODEL | {"num_classes": 4}
+    with pytest.raises(ValueError, match="do not fit the model"):
+        checkpoint.build_model()

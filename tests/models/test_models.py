@@ -1,0 +1,230 @@
+"""What holds for every model: letters B clips, C channels, T frames, H W pixels, D width."""
+
+import importlib
+import inspect
+import pkgutil
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import tubelet.models
+from tubelet.models.timesformer import Divided
+from tubelet.models.vivit import Joint
+
+NUM_CLASSES, CROP = 7, 8
+
+# Tiny models of depth 2 on (2 x 2) places, with T frames all different from the other sizes.
+TINY = {
+    Joint: partial(Joint, NUM_CLASSES, 6, CROP, tubelet=(2, 4, 4), dim=12, depth=2, heads=3),
+    Divided: partial(Divided, NUM_CLASSES, 5, CROP, patch=4, dim=12, depth=2, heads=3),
+}
+NUM_FRAMES = {model: build.args[1] for model, build in TINY.items()}
+
+every_model = pytest.mark.parametrize("model", TINY, ids=lambda model: f"{model.__module__}.{model.__name__}")
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_a_fixed_seed():
+    """Tensors this small are slower on many threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def classes_of_the_package():
+    """Every module of `tubelet.models` that has a head: its constructor takes `num_classes`."""
+    for found in pkgutil.iter_modules(tubelet.models.__path__, "tubelet.models."):
+        for _, cls in inspect.getmembers(importlib.import_module(found.name), inspect.isclass):
+            is_model = issubclass(cls, nn.Module) and "num_classes" in inspect.signature(cls).parameters
+            if is_model and cls.__module__ == found.name:
+                yield cls
+
+
+def randomised(model):
+    """A tiny model in evaluation mode with random values everywhere, where zeros would hide a part of it."""
+    net = TINY[model]().eval()
+    for name, parameter in net.named_parameters():
+        nn.init.normal_(parameter, mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.3)
+    return net
+
+
+def clips(model, num_clips):
+    """(B, C, T, H, W)."""
+    return torch.randn(num_clips, 3, NUM_FRAMES[model], CROP, CROP)
+
+
+def test_every_model_of_the_package_is_tested_here():
+    assert set(classes_of_the_package()) == set(TINY)
+
+
+@every_model
+def test_a_model_takes_num_classes_num_frames_and_crop_first(model):
+    assert list(inspect.signature(model).parameters)[:3] == ["num_classes", "num_frames", "crop"]
+
+
+@every_model
+def test_the_first_docstring_line_is_a_sentence_that_a_run_can_print(model):
+    first = (model.__doc__ or "").splitlines()[0]
+    assert first.endswith(".")
+    assert len(first.split()) > 3
+
+
+@every_model
+def test_logits_have_one_row_a_clip_and_one_column_a_class(model):
+    assert randomised(model)(clips(model, 4)).shape == (4, NUM_CLASSES)
+
+
+@every_model
+@torch.no_grad()
+def test_a_clip_of_another_size_is_refused_also_where_it_has_as_many_tokens(model):
+    net, right = randomised(model), clips(model, 1)
+    b, c, frames, height, width = right.shape
+    others = [(frames * 2, height, width // 2), (frames, height // 2, width * 2), (1, height, width)]
+    for wrong in [*(torch.zeros(b, c, *other) for other in others), right[0]]:
+        with pytest.raises(ValueError, match=r"^clip: the model takes"):
+            net(wrong)
+
+
+@every_model
+@torch.no_grad()
+def test_the_order_of_frames_changes_the_logits(model):
+    net, video = randomised(model), clips(model, 2)
+    difference = (net(video) - net(video.flip(2))).abs().amax(1)
+    assert difference.min() > 1e-3  # logits are of size 1; float32 rounds at 1e-6
+
+
+@every_model
+@torch.no_grad()
+def test_the_order_of_places_changes_the_logits(model):
+    net, video = randomised(model), clips(model, 2)
+    for other in (video.flip(3), video.flip(4), video.transpose(3, 4)):
+        assert (net(video) - net(other)).abs().amax(1).min() > 1e-3  # as above
+
+
+@every_model
+def test_backward_reaches_every_parameter_and_every_pixel(model):
+    net, video = randomised(model), clips(model, 2).requires_grad_()
+    nn.functional.cross_entropy(net(video), torch.tensor([2, 5])).backward()
+    # A part that is cut off has no gradient or exactly zero; one that only rounding reaches stays below 1e-8.
+    unreached = [name for name, p in net.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-6]
+    assert unreached == []
+    assert (video.grad != 0).all()
+
+
+@every_model
+def test_every_row_of_a_position_table_is_used(model):
+    net = randomised(model)
+    net(clips(model, 2)).square().sum().backward()
+    for name, table in net.named_parameters():
+        if name.endswith("_embed"):
+            assert (table.grad.abs().amax(-1) > 1e-6).all(), name
+
+
+@every_model
+@torch.no_grad()
+def test_permuted_clips_give_permuted_logits(model):
+    net, video, order = randomised(model), clips(model, 4), [2, 0, 3, 1]
+    # The same sums, possibly in another order: float32 on logits of size 1.
+    torch.testing.assert_close(net(video[order]), net(video)[order], rtol=0, atol=1e-5)
+
+
+@every_model
+@torch.no_grad()
+def test_a_clip_has_the_same_logits_alone_as_in_a_batch(model):
+    net, video = randomised(model), clips(model, 3)
+    alone = torch.cat([net(clip[None]) for clip in video])
+    torch.testing.assert_close(net(video), alone, rtol=0, atol=1e-5)  # float32 on logits of size 1
+
+
+@every_model
+def test_bfloat16_autocast_gives_logits_and_gradients_near_those_of_float32(model):
+    net, video = randomised(model), clips(model, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = net(video)
+    logits.float().square().mean().backward()
+    assert logits.isfinite().all()
+    # bfloat16 has 8 bits: 0.4 % a step, some twenty steps deep, on logits of size 1.
+    torch.testing.assert_close(logits.float(), net(video), rtol=0, atol=0.1)
+    assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in net.parameters())
+
+
+@every_model
+def test_bfloat16_autocast_trains_with_drop_path(model):
+    net = TINY[model](drop_path=0.5).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = nn.functional.cross_entropy(net(clips(model, 2)), torch.tensor([2, 5]))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+@every_model
+@torch.no_grad()
+def test_drop_path_acts_in_training_only(model):
+    net, video = TINY[model](drop_path=0.5), clips(model, 16)  # 16 clips: that two draws agree has chance 4 ** -16
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    assert not torch.equal(net.train()(video), net(video))
+    assert torch.equal(net.eval()(video), net(video))
+
+
+@pytest.mark.parametrize(
+    ("model", "num_frames", "exact", "paper"),
+    [
+        # D = 768. Tubelets 3*2*16*16*D + D = 1,180,416; class token D; positions (1 + 16*14*14) * D = 2,409,216;
+        # 12 blocks of 12 D^2 + 13 D = 7,087,872; norm 2 D; head 400 D + 400 = 307,600.
+        # Arnab et al., table 2, ViViT-B/16x2 "spatio-temporal": 88.9 M.
+        pytest.param(Joint, 32, 88_954_000, 88.9e6, id="vivit_joint"),
+        # Patches 3*16*16*D + D = 590,592; class token D; positions 197 D + 8 D = 157,440; 12 blocks of
+        # 17 D^2 + 20 D = 10,042,368 (a second attention, its norm, and temporal_fc); norm 2 D; head 307,600.
+        # Bertasius et al., table 1: 121.4 M, which is what 174 classes (SSv2) give: 121,392,558.
+        pytest.param(Divided, 8, 121_566_352, 121.4e6, id="timesformer"),
+    ],
+)
+def test_the_default_model_has_the_number_of_parameters_of_its_paper(model, num_frames, exact, paper):
+    with torch.device("meta"):
+        net = model(num_classes=400, num_frames=num_frames, crop=224)
+    count = sum(parameter.numel() for parameter in net.parameters())
+    assert count == exact
+    assert count == pytest.approx(paper, rel=0.01)  # papers round, and do not say which head they count
+
+
+@every_model
+def test_matrices_start_at_deviation_002_and_biases_at_zero(model):
+    net = TINY[model](dim=96)
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv3d) and "temporal_fc" not in name and name != "head":
+            # At least 4608 draws: their deviation is off by 1 % of itself; five times that.
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.053), name
+            assert not module.bias.any(), name
+
+
+def test_timesformer_starts_with_temporal_fc_zero_in_every_block():
+    net = TINY[Divided](depth=3)
+    assert [name for name, p in net.named_parameters() if "temporal_fc" in name and p.any()] == []
+    assert sum("temporal_fc" in name for name, _ in net.named_parameters()) == 2 * 3
+
+
+@torch.no_grad()
+def test_timesformer_starts_as_an_image_model_that_is_blind_to_order():
+    """With temporal_fc and the table of time at zero, frames meet only in the mean of the class token's copies."""
+    net, video = TINY[Divided]().eval(), clips(Divided, 2)
+    shuffled = video[:, :, [3, 0, 4, 1, 2]]
+    # Only the mean over frames adds in another order: float32 on logits of size 0.1.
+    torch.testing.assert_close(net(video), net(shuffled), rtol=0, atol=1e-6)
+    assert (net(video) - net(video.flip(4))).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_class_token_of_timesformer_takes_no_part_in_time():
+    """Equation 10: attention over time sees tubes of T patches at one place, and nothing else."""
+    net = randomised(Divided)
+    seen = []
+    for block in net.blocks:
+        block.temporal_attn.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
+    net(clips(Divided, 2))
+    assert seen == [(2, 4, 5, 12)] * 2  # (B, s, T, D): no 1 + s and no 1 + T

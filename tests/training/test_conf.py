@@ -1,0 +1,103 @@
+"""conf/ against the code: every file composes and builds, and lists the arguments that its targets take."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from tubelet.training.launch import compose_config, config_dir
+from tubelet.training.validate import BESIDE_TARGET, LISTED_WHOLE, OF_HYDRA
+
+CONF = Path(config_dir())
+GIVEN_BY_CODE = {  # what build.py hands to a target beside its yaml
+    "lightning.Trainer": {
+        *("logger", "callbacks", "gradient_clip_val", "accumulate_grad_batches", "default_root_dir"),
+        *("enable_model_summary", "enable_checkpointing"),
+        # of no use here: our loop has no predict, its own record of hyperparameters, and one set of loaders
+        *("fast_dev_run", "limit_predict_batches", "reload_dataloaders_every_n_epochs", "barebones"),
+        *("enable_autolog_hparams", "model_registry"),
+    },
+}
+
+
+def names(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "as_trained")
+
+
+def composed(*overrides, name="train"):
+    data = () if any(o.startswith("data=") for o in overrides) else ("data=motion",)
+    return compose_config(name, ["run_dir=x", "name=x", *data, *overrides])
+
+
+def targets(node):
+    """Every mapping with a _target_ in it."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for child in node.values():
+            yield from targets(child)
+
+
+@pytest.mark.parametrize(
+    "group", ["model", "augment", "optim", "views", "trainer", "callbacks", "logger", "experiment"]
+)
+def test_every_choice_of_every_group_composes_and_resolves(group):
+    for name in names(group):
+        OmegaConf.to_container(composed(f"{group}={name}"), resolve=True)
+
+
+def test_every_data_set_composes():
+    for name in names("data"):
+        composed(f"data={name}", "data.root=x")
+
+
+@pytest.mark.parametrize("model", names("model"))
+def test_every_model_builds_and_takes_the_clip_that_its_config_says(model):
+    cfg = composed(f"model={model}")
+    with torch.device("meta"):
+        built = instantiate(cfg.model, num_classes=5, _convert_="all")
+        clip = torch.empty(1, 3, cfg.clip.num_frames, cfg.clip.crop, cfg.clip.crop)
+        assert built(clip).shape == (1, 5)
+    assert inspect.getdoc(type(built)).split("\n")[0].endswith((".", "token.", "space."))
+
+
+def test_every_tiny_model_has_the_clip_of_the_demo():
+    demo = OmegaConf.to_container(composed("experiment=demo").clip)
+    tiny = [name for name in names("model") if name.endswith("_tiny")]
+    assert len(tiny) >= 2
+    for name in tiny:
+        clip = OmegaConf.to_container(composed(f"model={name}").clip)
+        assert {**clip, "mean": 0, "std": 0} == {**demo, "mean": 0, "std": 0}  # normalisation belongs to the weights
+
+
+def test_an_experiment_for_several_models_leaves_model_and_clip_alone():
+    for file in (CONF / "experiment").glob("*.yaml"):
+        assert not {"model", "clip"} & set(yaml.safe_load(file.read_text()))
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_a_file_lists_only_what_its_targets_take(file):
+    content = yaml.safe_load(file.read_text()) or {}
+    for node in targets({file.parent.name: content}):
+        module, _, name = node["_target_"].rpartition(".")
+        parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            continue
+        taken = set(parameters) | OF_HYDRA | BESIDE_TARGET.get(file.parent.name, set())
+        assert set(node) <= taken
+
+
+@pytest.mark.parametrize(
+    "overrides", [*([f"model={m}"] for m in names("model")), *([f"data={d}", "data.root=x"] for d in names("data")), []]
+)
+def test_targets_that_are_checked_without_importing_them_are_listed_whole(overrides):
+    for node in targets(OmegaConf.to_container(composed(*overrides), resolve=False)):
+        if node["_target_"].startswith(LISTED_WHOLE):
+            module, _, name = node["_target_"].rpartition(".")
+            parameters = set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+            assert parameters <= set(node) | GIVEN_BY_CODE.get(node["_target_"], set())

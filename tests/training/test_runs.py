@@ -1,0 +1,114 @@
+"""train.py and eval.py as a user runs them: processes of their own, real files, and all that they leave behind."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tubelet.evaluation.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.xdist_group("run")  # the run is made once, in one worker
+ROOT = Path(__file__).parents[2]
+
+
+def evaluate(folder, *overrides):
+    """eval.py in a folder without conf/ or src/; returns metrics.json."""
+    command = [sys.executable, str(ROOT / "eval.py"), *overrides, f"run_dir={folder}"]
+    process = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_its_config_metrics_predictions_checkpoints_and_wandb_files(trained):
+    folder, printed = trained
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["num_classes"] == 8  # from the data
+    assert config["model"]["num_frames"] == config["clip"]["num_frames"] == 8  # resolved
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["status"] == "finished"
+    assert record["test"]["videos"] == 16
+    assert record["failures"] == {}
+    # 24 videos for 2 epochs, 8 validated twice and once before training, 16 tested
+    assert record["readers"] == {"pyav": 24 * 2 + 8 * 3 + 16}
+    assert "8 frames, stride 2, short side 56, crop 48" in record["test"]["protocol"]
+    assert len(rows(folder / "predictions.csv")) == 16
+    assert {"train/loss", "val/top1", "lr-AdamW/pg1"} <= set(rows(folder / "metrics.csv")[0])
+    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+    assert f"eval.py ckpt={os.path.relpath(folder / 'checkpoints/best.ckpt', folder.parent)}" in printed
+
+
+def test_a_run_takes_one_step_for_every_total_batch(trained):
+    folder, _ = trained
+    content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert content["global_step"] == 2 * (24 // 8)
+
+
+def test_a_checkpoint_loads_as_weights_only_and_rebuilds_the_model_from_itself(trained):
+    folder, _ = trained
+    checkpoint = load_checkpoint(str(folder / "checkpoints/best.ckpt"))
+    assert checkpoint.classes[:2] == ["moves_right", "moves_left"]
+    model = checkpoint.build_model()
+    assert not model.training
+    logits = model(torch.zeros(1, 3, 8, 48, 48))
+    assert logits.shape == (1, 8)
+    assert model.head.weight.equal(checkpoint.weights["head.weight"])
+
+
+def test_eval_gives_the_top1_of_the_runs_own_test_exactly_and_the_same_predictions(trained, tmp_path):
+    folder, _ = trained
+    record = evaluate(tmp_path / "eval", f"ckpt={folder / 'checkpoints/best.ckpt'}")
+    test = json.loads((folder / "metrics.json").read_text())["test"]
+    assert record["test"] == test
+    assert (tmp_path / "eval/predictions.csv").read_text() == (folder / "predictions.csv").read_text()
+
+
+def test_eval_takes_other_views_another_subset_and_another_order(trained, tmp_path):
+    folder, _ = trained
+    ckpt = f"ckpt={folder / 'checkpoints/best.ckpt'}"
+    record = evaluate(tmp_path / "eval", ckpt, "views=4x3", "subset=val", "order=frozen", "frozen_at=3")
+    assert record["test"]["videos"] == 8
+    assert "8 val videos, 4 x 3 views" in record["test"]["protocol"]
+    assert record["test"]["protocol"].endswith("frames frozen at 3")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["ckpt=absent.ckpt"], "error: ckpt=absent.ckpt: there is no such file"),
+        ([], "error: ckpt has no value; give it on the command line: ckpt=..."),
+        (["ckpt=x", "order=sideways"], "error: ckpt=x: there is no such file"),
+        (["ckpt=x", "data.bach_size=3"], "error: data.bach_size: there is no such key; did you mean data.batch_size?"),
+    ],
+)
+def test_a_mistaken_eval_says_so_in_its_first_line_without_a_traceback(overrides, message, tmp_path):
+    command = [sys.executable, str(ROOT / "eval.py"), *overrides]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[0] == message
+    assert "Traceback" not in process.stderr
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_the_number_of_workers(motion_root, tmp_path):
+    weights = []
+    for workers in (0, 2):
+        folder = tmp_path / str(workers)
+        overrides = ["data.train=24", "data.val=8", "data.test=16", f"data.root={motion_root}", "model.depth=1"]
+        overrides += ["optim.total_batch=8", "data.batch_size=8", f"data.num_workers={workers}", f"run_dir={folder}"]
+        overrides += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "logger=csv"]
+        command = [sys.executable, str(ROOT / "train.py"), *overrides]
+        threads = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(command, cwd=tmp_path, env=threads, capture_output=True, check=True)
+        weights.append(load_checkpoint(str(folder / "checkpoints/last.ckpt")).weights)
+    assert weights[0].keys() == weights[1].keys()
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
