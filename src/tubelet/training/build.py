@@ -2,12 +2,10 @@
 
 import inspect
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
-import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig
@@ -60,13 +58,6 @@ def build_predictor(cfg: DictConfig, num_classes: int) -> Predictor:
     model = build(cfg.model, num_classes=num_classes)
     log.info("model: %s", inspect.getdoc(type(model)).split("\n")[0])
     return Predictor(model, Normalise(cfg.clip.mean, cfg.clip.std))
-
-
-def share_cores(num_workers: int) -> None:
-    """On a CPU, leave a core to each decoding process: threads that wait for a busy core spin, and slow both down."""
-    if "OMP_NUM_THREADS" not in os.environ and not torch.cuda.is_available():
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(cores - num_workers, 1))
 
 
 def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:

@@ -23,19 +23,18 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
     with recorded(cfg.run_dir, ckpt=cfg.ckpt, overrides=overrides) as record:
         checkpoint = load_checkpoint(cfg.ckpt)
         cfg = as_trained(cfg, checkpoint)
-        build.share_cores(cfg.data.num_workers)
         catalogue = build.build_catalogue(cfg.data)
         if list(catalogue.classes) != list(checkpoint.classes):
             raise ValueError(_other_classes(checkpoint.classes, catalogue.classes))
-        catalogue = replace(catalogue, test=getattr(catalogue, cfg.subset))
-        data = build.build_data(cfg, catalogue, augment={}, step=1)
+        shown = replace(catalogue, test=getattr(catalogue, cfg.subset))
+        data = build.build_data(cfg, shown, augment={}, step=1)
         evaluator = Evaluator(Predictor(checkpoint.build_model(), Normalise(cfg.clip.mean, cfg.clip.std)))
         bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()
         trainer = build.build(
             cfg.trainer, logger=False, enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=bar
         )
         trainer.test(evaluator, data, verbose=False)
-        record["test"] = finish_results(evaluator.results, cfg, cfg.subset)
+        record["test"] = finish_results(evaluator.results, cfg, cfg.subset, catalogue)
         record["readers"] = dict(evaluator.readers)
     test = record["test"]
     log.info("top-1  %.4f   top-5  %.4f   (%s)", test["top1"], test["top5"], test["protocol"])

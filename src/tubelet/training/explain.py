@@ -22,8 +22,16 @@ def one_line(error: BaseException, config_dir: str) -> str | None:
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} has no value; give it on the command line: {error.full_key}=..."
     if isinstance(error, ValueError | OSError | DecodeError | HydraException | OmegaConfBaseException):
-        return str(error).strip().split("\n")[0] or type(error).__name__
+        return _message(error)
     return None
+
+
+def _message(error: BaseException) -> str:
+    """The first line; of an error in a DataLoader's process, which arrives with its traceback as text, the last one."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if lines[0].startswith("Caught ") and len(lines) > 1:
+        return lines[-1].partition(": ")[2]
+    return lines[0]
 
 
 def _unknown_key(error: OmegaConfBaseException, config_dir: str) -> str:

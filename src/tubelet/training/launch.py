@@ -35,6 +35,8 @@ def config_dir() -> str:
 def launch(name: str) -> None:
     """Compose `name`.yaml with the overrides of the command line and run it: `train` or `eval`."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors to us instead of printing them
+    # torch's threads would spin while they wait for each other, and take the cores from the decoding processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     job = {"train": _train, "eval": _evaluate}[name]
     with told_in_one_line():
         hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()

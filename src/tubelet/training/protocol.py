@@ -2,13 +2,19 @@
 
 from omegaconf import DictConfig
 
+from tubelet.video.annotations import Catalogue
 
-def protocol(cfg: DictConfig, subset: str, num_videos: int) -> str:
+
+def protocol(cfg: DictConfig, subset: str, catalogue: Catalogue) -> str:
     """One line: videos, views, clip, transform, averaging and order."""
     clip, views = cfg.clip, cfg.views
+    videos = getattr(catalogue, subset)
+    shared = (
+        " (those of validation, which chose the checkpoint)" if subset == "test" and videos == catalogue.val else ""
+    )
     order = f"frozen at {cfg.frozen_at}" if cfg.order == "frozen" else cfg.order
     return (
-        f"{num_videos} {subset} videos, {views.clips} x {views.crops} views (clips x crops), "
+        f"{len(videos)} {subset} videos{shared}, {views.clips} x {views.crops} views (clips x crops), "
         f"{clip.num_frames} frames, stride {clip.stride}, short side {clip.resize}, crop {clip.crop}, "
         f"mean of softmax over views, frames {order}"
     )

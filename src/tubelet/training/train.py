@@ -14,6 +14,7 @@ from tubelet.training.classifier import Classifier
 from tubelet.training.progress import Progress
 from tubelet.training.protocol import protocol
 from tubelet.training.record import recorded
+from tubelet.video.annotations import Catalogue
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,6 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
     with recorded(cfg.run_dir, name=cfg.name, overrides=overrides) as record:
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         log.info("run: %s in %s", cfg.name, os.path.relpath(cfg.run_dir))
-        build.share_cores(cfg.data.num_workers)
         catalogue = build.build_catalogue(cfg.data)
         cfg.model.num_classes = len(catalogue.classes)
         data = build.build_training_data(cfg, catalogue)
@@ -44,7 +44,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
             record["best"], best = _best(trainer)
             record["val"] = {key: value.item() for key, value in trainer.callback_metrics.items() if "val/" in key}
             trainer.test(classifier, data, ckpt_path=best, verbose=False, weights_only=True)
-            record["test"] = finish_results(classifier.results, cfg, "test")
+            record["test"] = finish_results(classifier.results, cfg, "test", catalogue)
         finally:
             record["clips_per_second"] = round(_progress(trainer).clips_per_second, 1)
             record["readers"], record["failures"] = dict(classifier.readers), dict(classifier.failures)
@@ -53,10 +53,10 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
     return record
 
 
-def finish_results(results: Results, cfg: DictConfig, subset: str) -> dict:
+def finish_results(results: Results, cfg: DictConfig, subset: str, catalogue: Catalogue) -> dict:
     """Write predictions.csv; returns what metrics.json says of the evaluation."""
     results.write_predictions(os.path.join(cfg.run_dir, "predictions.csv"))
-    return {"protocol": protocol(cfg, subset, len(results.videos)), **results.metrics()}
+    return {"protocol": protocol(cfg, subset, catalogue), **results.metrics()}
 
 
 def close_loggers(trainer: L.Trainer) -> None:
@@ -99,5 +99,8 @@ def _summary(cfg: DictConfig, record: dict, best: str) -> None:
     log.info("done in %.0f s, %.0f training clips/s", record["seconds"], record["clips_per_second"])
     log.info("best validation top-1  %.4f", record["best"]["val/top1"])
     log.info("test top-1  %.4f   top-5  %.4f   (%s)", test["top1"], test["top5"], test["protocol"])
+    if record["failures"]:
+        told = "videos that could not be read: %d, of them %d in the test, where they count as wrong; named in metrics.json"
+        log.warning(told, len(record["failures"]), test["failures"])
     log.info("written: %s/{config.yaml,metrics.json,metrics.csv,predictions.csv}, checkpoints/{best,last}.ckpt", where)
     log.info("next:    python eval.py ckpt=%s", os.path.relpath(best))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,9 +11,16 @@ if TYPE_CHECKING:  # the launcher names DecodeError, and must not wait for torch
 
 
 class DecodeError(Exception):
-    """A file that gives no frames. `stage` is open, decode, or frames; the message is one line and holds the path."""
+    """A file that gives no frames. `stage` is open or decode; the message is one line and holds the path.
 
-    def __init__(self, path: str, stage: str, reason: str):
+    A DataLoader makes the error of a worker process anew from one text, the traceback printed there; then path, stage
+    and reason are read from that.
+    """
+
+    def __init__(self, path: str, stage: str | None = None, reason: str = ""):
+        if stage is None:
+            found = re.search(r"DecodeError: (.+): cannot (open|decode): (.+)", path)
+            path, stage, reason = found.groups() if found else ("a video", "decode", path)
         self.path, self.stage = path, stage
         self.reason = " ".join(str(reason).split()) or "no reason given by the decoder"
         super().__init__(path, stage, self.reason)  # the three arguments make the exception picklable
