@@ -37,7 +37,8 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
         record["test"] = finish_results(evaluator.results, cfg, cfg.subset, catalogue)
         record["readers"] = dict(evaluator.readers)
     test = record["test"]
-    log.info("top-1  %.4f   top-5  %.4f   (%s)", test["top1"], test["top5"], test["protocol"])
+    log.info("top-1  %.4f   top-5  %.4f", test["top1"], test["top5"])
+    log.info("    %s", test["protocol"])
     if "within_twins" in test:
         log.info("within twin pairs  %.4f   answered with the twin  %.4f", test["within_twins"], test["answered_twin"])
     log.info("videos %d, of them unreadable %d (counted as wrong)", test["videos"], test["failures"])

@@ -10,7 +10,7 @@ def protocol(cfg: DictConfig, subset: str, catalogue: Catalogue) -> str:
     clip, views = cfg.clip, cfg.views
     videos = getattr(catalogue, subset)
     shared = (
-        " (those of validation, which chose the checkpoint)" if subset == "test" and videos == catalogue.val else ""
+        " (those of validation)" if subset == "test" and videos == catalogue.val else ""
     )
     order = f"frozen at {cfg.frozen_at}" if cfg.order == "frozen" else cfg.order
     return (

@@ -41,15 +41,18 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
                 trainer.fit(classifier, data, ckpt_path=cfg.ckpt)
             except SystemExit:  # what Lightning makes of Ctrl-C
                 raise KeyboardInterrupt from None
-            record["best"], best = _best(trainer)
+            record["best"], tested = _best(trainer)
+            if catalogue.test == catalogue.val:  # the best one was chosen on these very videos
+                tested = str(Path(cfg.run_dir, "checkpoints", "last.ckpt"))
+            record["tested"] = os.path.basename(tested)
             record["val"] = {key: value.item() for key, value in trainer.callback_metrics.items() if "val/" in key}
-            trainer.test(classifier, data, ckpt_path=best, verbose=False, weights_only=True)
+            trainer.test(classifier, data, ckpt_path=tested, verbose=False, weights_only=True)
             record["test"] = finish_results(classifier.results, cfg, "test", catalogue)
         finally:
             record["clips_per_second"] = round(_progress(trainer).clips_per_second, 1)
             record["readers"], record["failures"] = dict(classifier.readers), dict(classifier.failures)
             close_loggers(trainer)
-    _summary(cfg, record, best)
+    _summary(cfg, record, tested)
     return record
 
 
@@ -93,14 +96,15 @@ def _best(trainer: L.Trainer) -> tuple[dict, str]:
     return {best.monitor: best.best_model_score.item()}, best.best_model_path
 
 
-def _summary(cfg: DictConfig, record: dict, best: str) -> None:
+def _summary(cfg: DictConfig, record: dict, tested: str) -> None:
     test, where = record["test"], os.path.relpath(cfg.run_dir)
     log.info("")
     log.info("done in %.0f s, %.0f training clips/s", record["seconds"], record["clips_per_second"])
     log.info("best validation top-1  %.4f", record["best"]["val/top1"])
-    log.info("test top-1  %.4f   top-5  %.4f   (%s)", test["top1"], test["top5"], test["protocol"])
+    log.info("test top-1  %.4f   top-5  %.4f   of %s", test["top1"], test["top5"], record["tested"])
+    log.info("    %s", test["protocol"])
     if record["failures"]:
-        told = "videos that could not be read: %d, of them %d in the test, where they count as wrong; named in metrics.json"
-        log.warning(told, len(record["failures"]), test["failures"])
+        unread, wrong = len(record["failures"]), test["failures"]
+        log.warning("unreadable videos: %d, named in metrics.json; %d of the test, counted as wrong", unread, wrong)
     log.info("written: %s/{config.yaml,metrics.json,metrics.csv,predictions.csv}, checkpoints/{best,last}.ckpt", where)
-    log.info("next:    python eval.py ckpt=%s", os.path.relpath(best))
+    log.info("next:    python eval.py ckpt=%s", os.path.relpath(tested))
