@@ -3,17 +3,20 @@
 import inspect
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import LearningRateMonitor
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from tubelet.evaluation.predictor import Predictor
 from tubelet.training.data import VideoData
 from tubelet.training.optim import accumulation
 from tubelet.training.progress import Progress
+from tubelet.training.ranks import is_first_rank
+from tubelet.training.resume import AtomicCheckpoints
 from tubelet.training.validate import BESIDE_TARGET
 from tubelet.video.annotations import Catalogue
 from tubelet.video.sampling import order_named
@@ -54,6 +57,22 @@ def build_training_data(cfg: DictConfig, catalogue: Catalogue) -> VideoData:
     return build_data(cfg, catalogue, {key: build(node) for key, node in cfg.augment.items()}, step)
 
 
+def check_ranks(trainer: L.Trainer, catalogue: Catalogue) -> None:
+    """Raises ValueError where a rank would have no video to evaluate; before any further process is started."""
+    for split in ("val", "test"):
+        num_videos = len(getattr(catalogue, split))
+        if num_videos < trainer.world_size:
+            raise ValueError(f"trainer.devices: {trainer.world_size} ranks, but only {num_videos} {split} videos")
+
+
+def save_config(cfg: DictConfig) -> dict[str, Any]:
+    """Write the resolved config to the run's folder; returns it as plain types."""
+    config = OmegaConf.to_container(cfg, resolve=True)
+    if is_first_rank():
+        OmegaConf.save(OmegaConf.create(config), Path(cfg.run_dir, "config.yaml"))
+    return config
+
+
 def build_predictor(cfg: DictConfig, num_classes: int) -> Predictor:
     model = build(cfg.model, num_classes=num_classes)
     log.info("model: %s", inspect.getdoc(type(model)).split("\n")[0])
@@ -70,6 +89,7 @@ def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
         cfg.trainer,
         logger=loggers or False,
         callbacks=callbacks,
+        plugins=[AtomicCheckpoints(), *(cfg.trainer.plugins or [])],
         gradient_clip_val=cfg.optim.clip_norm,
         enable_progress_bar=cfg.trainer.enable_progress_bar and progress_bar,
         enable_model_summary=False,

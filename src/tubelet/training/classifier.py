@@ -75,6 +75,7 @@ class Classifier(Evaluator):
         self.optim, self.record = optim, record
         self.loss = nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
         self.train_loss = MeanMetric()
+        self.train_loss.persistent(True)  # so that the mean of an epoch outlives a resume in its middle
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The mean loss over views, each with the label of its video."""

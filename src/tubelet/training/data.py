@@ -1,12 +1,14 @@
 """The loaders of training, validation and test."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Generator, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from tubelet.training.resume import ResumableLoader
 from tubelet.video.annotations import Catalogue
 from tubelet.video.dataset import TrainingDataset, VideoDataset
 from tubelet.video.order import EvaluationOrder, TrainingOrder
@@ -62,26 +64,27 @@ class VideoData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         order = TrainingOrder(len(self.train_set), self.seed, self.step, *self._place())
-        return self._loader(self.train_set, order, self.batch_size)
+        return ResumableLoader(self.train_set, self.batch_size, sampler=order, **self._loading())
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.val_set, EvaluationOrder(len(self.val_set), *self._place()), self.eval_batch_size)
+        return self._evaluation_loader(self.val_set)
 
     def test_dataloader(self) -> DataLoader:
-        return self._loader(self.test_set, EvaluationOrder(len(self.test_set), *self._place()), self.eval_batch_size)
+        return self._evaluation_loader(self.test_set)
+
+    def _evaluation_loader(self, dataset: VideoDataset) -> DataLoader:
+        order = EvaluationOrder(len(dataset), *self._place())
+        return DataLoader(dataset, self.eval_batch_size, sampler=order, **self._loading())
 
     def _place(self) -> tuple[int, int]:
         """Rank and number of ranks."""
         return self.trainer.global_rank, self.trainer.world_size
 
-    def _loader(self, dataset: Dataset, order: TrainingOrder | EvaluationOrder, batch_size: int) -> DataLoader:
-        # A generator of its own: else each epoch of a loader draws from the global one, and dropout changes with it.
-        return DataLoader(
-            dataset,
-            batch_size,
-            sampler=order,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            generator=Generator().manual_seed(self.seed),
-        )
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            # Of its own: else each epoch of a loader draws from the global one, and dropout changes with it.
+            "generator": Generator().manual_seed(self.seed),
+        }

@@ -11,7 +11,9 @@ from tubelet.evaluation.checkpoint import Checkpoint, load_checkpoint
 from tubelet.evaluation.predictor import Predictor
 from tubelet.training import build
 from tubelet.training.classifier import Evaluator
+from tubelet.training.ranks import children_run
 from tubelet.training.record import recorded
+from tubelet.training.resume import other_classes
 from tubelet.training.train import finish_results
 from tubelet.video.transforms import Normalise
 
@@ -25,7 +27,7 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
         cfg = as_trained(cfg, checkpoint)
         catalogue = build.build_catalogue(cfg.data)
         if list(catalogue.classes) != list(checkpoint.classes):
-            raise ValueError(_other_classes(checkpoint.classes, catalogue.classes))
+            raise ValueError(other_classes(checkpoint.classes, catalogue.classes))
         shown = replace(catalogue, test=getattr(catalogue, cfg.subset))
         data = build.build_data(cfg, shown, augment={}, step=1)
         evaluator = Evaluator(Predictor(checkpoint.build_model(), Normalise(cfg.clip.mean, cfg.clip.std)))
@@ -33,7 +35,10 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
         trainer = build.build(
             cfg.trainer, logger=False, enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=bar
         )
-        trainer.test(evaluator, data, verbose=False)
+        build.check_ranks(trainer, shown)
+        build.save_config(cfg)
+        with children_run("eval", cfg.run_dir):
+            trainer.test(evaluator, data, verbose=False)
         record["test"] = finish_results(evaluator.results, cfg, cfg.subset, catalogue)
         record["readers"] = dict(evaluator.readers)
     test = record["test"]
@@ -53,17 +58,8 @@ def as_trained(cfg: DictConfig, checkpoint: Checkpoint) -> DictConfig:
     OmegaConf.set_struct(merged, False)
     merged.clip = trained.clip
     for node in ("views", "data"):
-        given = {key: value for key, value in cfg[node].items() if value is not None}
-        merged[node] = given if "_target_" in given else OmegaConf.merge(trained[node], given)
+        if "_target_" not in cfg[node]:  # data=as_trained, and views
+            given = {key: value for key, value in cfg[node].items() if value is not None}
+            merged[node] = OmegaConf.merge(trained[node], given)
     merged.trainer.precision = cfg.trainer.precision or trained.trainer.precision
     return merged
-
-
-def _other_classes(trained: list[str], found: list[str]) -> str:
-    both = zip(trained, found, strict=False)
-    first = next((i for i, (a, b) in enumerate(both) if a != b), min(len(trained), len(found)))
-    names = [classes[first] if first < len(classes) else "nothing" for classes in (trained, found)]
-    return (
-        f"the checkpoint was trained on {len(trained)} classes, the data has {len(found)}; "
-        f"the first that differs is class {first}: {names[0]} in the checkpoint, {names[1]} in the data"
-    )

@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that --help and misspelt overrides answer at 
 
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -19,6 +20,9 @@ from omegaconf import DictConfig
 
 from tubelet.training.explain import one_line
 from tubelet.training.validate import check_keys
+
+
+MULTIRUN = {"-m", "--multirun"}
 
 
 class Reported(Exception):
@@ -39,6 +43,8 @@ def launch(name: str) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     job = {"train": _train, "eval": _evaluate}[name]
     with told_in_one_line():
+        if name == "train":
+            sys.argv[1:] = into_the_same_folder(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
 
 
@@ -50,6 +56,34 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     return cfg
 
 
+def into_the_same_folder(arguments: list[str]) -> list[str]:
+    """A resumed run goes on in its own folder: `ckpt=last`, or `ckpt=<run_dir>/checkpoints/...`, sets `run_dir` too.
+
+    `last` is the newest last.ckpt of this model and data, or that of `run_dir` where it is given.
+    """
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    ckpt = given.get("ckpt", "null")
+    if ckpt == "null" or MULTIRUN & set(arguments):
+        return arguments
+    if ckpt == "last":
+        options = [argument for argument in arguments if not argument.startswith(("-", "ckpt=", "hydra."))]
+        with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
+            cfg = hydra.compose("train", options, return_hydra_config=True)
+        choices = cfg.hydra.runtime.choices
+        folder, pattern = Path(cfg.runs), f"{choices.model}_{choices.data}/*/checkpoints/last.ckpt"
+        if "run_dir" in given:
+            folder, pattern = Path(given["run_dir"].strip("'\"")), "checkpoints/last.ckpt"
+        found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise FileNotFoundError(f"ckpt=last: there is no {folder / pattern}")
+        ckpt = str(found[-1])
+    path = Path(ckpt.strip("'\""))
+    rest = [argument for argument in arguments if not argument.startswith("ckpt=")]
+    if "run_dir" not in given and path.parent.name == "checkpoints":
+        rest.append(f"run_dir='{path.parents[1]}'")
+    return [*rest, f"ckpt='{path}'"]
+
+
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
     """Errors that a user can mend end the process with one line and code 1; other errors keep their traceback."""
@@ -57,9 +91,10 @@ def told_in_one_line() -> Iterator[None]:
         yield
     except Reported:
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)  # what shells expect of a process that Ctrl-C ended
+        received = interrupt.args[0] if interrupt.args else signal.SIGINT
+        sys.exit(128 + received)  # what shells expect of a process that a signal ended
     except Exception as error:
         line = one_line(error, config_dir())
         if line is None:
@@ -94,7 +129,7 @@ def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float
     cfg.run_dir = hydra_config.runtime.output_dir
     try:
         check_keys(cfg, name, config_dir())
-        _quieten()
+        quieten()
         return job(list(hydra_config.overrides.task))
     except Exception as error:
         log_file = Path(hydra_config.runtime.output_dir, f"{hydra_config.job.name}.log")
@@ -107,7 +142,7 @@ def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float
         sys.exit(1)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Silence advertisements, and warnings that a user of this package can do nothing about."""
     os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tubelet.training.ranks import is_first_rank
+
 PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", "torchmetrics", "numpy")
 
 
@@ -29,7 +31,8 @@ def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
     """
     path, started = Path(run_dir, "metrics.json"), time.time()
     record = {"status": "running", **known, "versions": versions(), "git": git_commit()}
-    write_json(path, record)
+    write = write_json if is_first_rank() else lambda path, content: None
+    write(path, record)
     try:
         yield record
         record["status"] = "finished"
@@ -42,7 +45,7 @@ def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
         raise
     finally:
         record["seconds"] = round(time.time() - started, 1)
-        write_json(path, record)
+        write(path, record)
 
 
 def versions() -> dict[str, str]:

@@ -2,63 +2,88 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 import lightning as L
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from tubelet.evaluation.checkpoint import load_checkpoint
 from tubelet.evaluation.results import Results
 from tubelet.training import build
 from tubelet.training.classifier import Classifier
+from tubelet.training.data import VideoData
 from tubelet.training.progress import Progress
 from tubelet.training.protocol import protocol
+from tubelet.training.ranks import children_run, is_first_rank
 from tubelet.training.record import recorded
+from tubelet.training.resume import SaveLast, check_resumable
 from tubelet.video.annotations import Catalogue
 
 log = logging.getLogger(__name__)
+C = TypeVar("C", bound=L.Callback)
 
 
 def train(cfg: DictConfig, overrides: list[str]) -> dict:
-    """Train, test the best checkpoint, write metrics.json. Returns its content."""
-    with recorded(cfg.run_dir, name=cfg.name, overrides=overrides) as record:
+    """Train, test one checkpoint, write metrics.json. Returns its content."""
+    with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, resumed_from=cfg.ckpt) as record:
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         log.info("run: %s in %s", cfg.name, os.path.relpath(cfg.run_dir))
         catalogue = build.build_catalogue(cfg.data)
         cfg.model.num_classes = len(catalogue.classes)
         data = build.build_training_data(cfg, catalogue)
         predictor = build.build_predictor(cfg, len(catalogue.classes))
-        config = OmegaConf.to_container(cfg, resolve=True)
-        OmegaConf.save(OmegaConf.create(config), Path(cfg.run_dir, "config.yaml"))
+        config = build.save_config(cfg)
+        if cfg.ckpt:
+            check_resumable(load_checkpoint(cfg.ckpt), config, catalogue.classes)
+            keep_metrics(Path(cfg.run_dir, "metrics.csv"))
         classifier = Classifier(predictor, build.build(cfg.optim), {"config": config, "classes": catalogue.classes})
         trainer = build.build_trainer(cfg, progress_bar=sys.stderr.isatty())
+        build.check_ranks(trainer, catalogue)
         _announce(cfg, catalogue, predictor, trainer)
         try:
             for logger in trainer.loggers:
                 if not isinstance(logger, L.pytorch.loggers.CSVLogger):
                     logger.log_hyperparams(config)
-            try:
-                trainer.fit(classifier, data, ckpt_path=cfg.ckpt)
-            except SystemExit:  # what Lightning makes of Ctrl-C
-                raise KeyboardInterrupt from None
-            record["best"], tested = _best(trainer)
-            if catalogue.test == catalogue.val:  # the best one was chosen on these very videos
-                tested = str(Path(cfg.run_dir, "checkpoints", "last.ckpt"))
-            record["tested"] = os.path.basename(tested)
-            record["val"] = {key: value.item() for key, value in trainer.callback_metrics.items() if "val/" in key}
-            trainer.test(classifier, data, ckpt_path=tested, verbose=False, weights_only=True)
-            record["test"] = finish_results(classifier.results, cfg, "test", catalogue)
+            with children_run("train", cfg.run_dir):
+                _fit_and_test(classifier, data, trainer, cfg, record)
         finally:
-            record["clips_per_second"] = round(_progress(trainer).clips_per_second, 1)
+            record["clips_per_second"] = round(_one(trainer, Progress).clips_per_second, 1)
             record["readers"], record["failures"] = dict(classifier.readers), dict(classifier.failures)
             close_loggers(trainer)
-    _summary(cfg, record, tested)
+    _summary(cfg, record)
     return record
+
+
+def _fit_and_test(classifier: Classifier, data: VideoData, trainer: L.Trainer, cfg: DictConfig, record: dict) -> None:
+    try:
+        trainer.fit(classifier, data, ckpt_path=cfg.ckpt, weights_only=True)
+    except SystemExit:  # what Lightning makes of KeyboardInterrupt
+        raise KeyboardInterrupt(_one(trainer, SaveLast).received or signal.SIGINT) from None
+    best = next(callback for callback in trainer.checkpoint_callbacks if callback.monitor)
+    record["best"] = {best.monitor: best.best_model_score.item()}
+    record["val"] = {key: value.item() for key, value in trainer.callback_metrics.items() if "val/" in key}
+    # Where validation and test are the same videos, the best checkpoint was chosen on them, and its figure is too good.
+    shared = data.catalogue.test == data.catalogue.val
+    tested = _one(trainer, SaveLast).path if shared else best.best_model_path
+    record["tested"] = os.path.relpath(tested, cfg.run_dir)
+    trainer.test(classifier, data, ckpt_path=tested, verbose=False, weights_only=True)
+    record["test"] = finish_results(classifier.results, cfg, "test", data.catalogue)
+
+
+def keep_metrics(path: Path) -> None:
+    """Give metrics.csv of the part before a resume a number, since the logger begins a new file."""
+    if path.exists() and is_first_rank():
+        number = 1 + sum(1 for _ in path.parent.glob("metrics.*.csv"))
+        path.rename(path.with_name(f"metrics.{number}.csv"))
 
 
 def finish_results(results: Results, cfg: DictConfig, subset: str, catalogue: Catalogue) -> dict:
     """Write predictions.csv; returns what metrics.json says of the evaluation."""
-    results.write_predictions(os.path.join(cfg.run_dir, "predictions.csv"))
+    if is_first_rank():
+        results.write_predictions(os.path.join(cfg.run_dir, "predictions.csv"))
     return {"protocol": protocol(cfg, subset, catalogue), **results.metrics()}
 
 
@@ -86,17 +111,11 @@ def _announce(cfg, catalogue, predictor, trainer) -> None:
     )
 
 
-def _progress(trainer: L.Trainer) -> Progress:
-    return next(callback for callback in trainer.callbacks if isinstance(callback, Progress))
+def _one(trainer: L.Trainer, kind: type[C]) -> C:
+    return next(callback for callback in trainer.callbacks if isinstance(callback, kind))
 
 
-def _best(trainer: L.Trainer) -> tuple[dict, str]:
-    """The best validation figure and its checkpoint."""
-    best = next(callback for callback in trainer.checkpoint_callbacks if callback.monitor)
-    return {best.monitor: best.best_model_score.item()}, best.best_model_path
-
-
-def _summary(cfg: DictConfig, record: dict, tested: str) -> None:
+def _summary(cfg: DictConfig, record: dict) -> None:
     test, where = record["test"], os.path.relpath(cfg.run_dir)
     log.info("")
     log.info("done in %.0f s, %.0f training clips/s", record["seconds"], record["clips_per_second"])
@@ -107,4 +126,4 @@ def _summary(cfg: DictConfig, record: dict, tested: str) -> None:
         unread, wrong = len(record["failures"]), test["failures"]
         log.warning("unreadable videos: %d, named in metrics.json; %d of the test, counted as wrong", unread, wrong)
     log.info("written: %s/{config.yaml,metrics.json,metrics.csv,predictions.csv}, checkpoints/{best,last}.ckpt", where)
-    log.info("next:    python eval.py ckpt=%s", os.path.relpath(tested))
+    log.info("next:    python eval.py ckpt=%s", os.path.relpath(Path(cfg.run_dir, record["tested"])))

@@ -26,18 +26,23 @@ class TrainingOrder(Sampler[Draw]):
     def __init__(self, num_videos: int, seed: int, step: int, rank: int, world_size: int):
         self.num_videos, self.seed, self.rank, self.world_size = num_videos, seed, rank, world_size
         self.used = num_videos // step * step
-        self.epoch = 0
+        self.epoch, self.skipped = 0, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+    def skip(self, samples: int) -> None:
+        """Leave out the first samples of this rank the next time an epoch is read: they were seen before a resume."""
+        self.skipped = samples
 
     def __len__(self) -> int:
         return self.used // self.world_size
 
     def __iter__(self) -> Iterator[Draw]:
+        first, self.skipped = self.skipped, 0
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.num_videos, generator=generator)[: self.used]
-        yield from (Draw(self.epoch, index) for index in order[self.rank :: self.world_size].tolist())
+        yield from (Draw(self.epoch, index) for index in order[self.rank :: self.world_size].tolist()[first:])
 
 
 class EvaluationOrder(Sampler[Draw]):

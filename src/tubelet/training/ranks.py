@@ -1,0 +1,64 @@
+"""Several processes for one job: ranks above 0 are started as single runs of this job's resolved config.
+
+Lightning would start them with the command line of the whole program. Under `-m` each would then run the whole sweep
+again, and with a sampling sweeper on other hyperparameters than rank 0 (hydra#2070, lightning#11300).
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import lightning.fabric.strategies.launchers.subprocess_script as fabric_launcher
+import lightning.pytorch.strategies.launchers.subprocess_script as pytorch_launcher
+import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
+
+SET_BY_LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+
+
+def is_first_rank() -> bool:
+    """Whether this process writes the files of the run."""
+    return rank_zero_only.rank in (0, None)
+
+
+@contextmanager
+def children_run(task: str, run_dir: str) -> Iterator[None]:
+    """While the job runs, its further ranks run `task` (train or eval) on `run_dir`/config.yaml; then all is undone."""
+    command = [sys.executable, "-m", "tubelet.training.ranks", task, str(Path(run_dir, "config.yaml"))]
+
+    def with_folder(local_rank: int) -> tuple[list[str], str]:
+        return command, os.getcwd()
+
+    before = {name: os.environ.get(name) for name in SET_BY_LIGHTNING}
+    names = {"_hydra_subprocess_cmd": with_folder, "_basic_subprocess_cmd": lambda: command}
+    try:
+        with patch.multiple(fabric_launcher, **names), patch.multiple(pytorch_launcher, **names):
+            yield
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+        for name, value in before.items():  # the next job of a sweep finds its own port and its own ranks
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def main() -> None:
+    """A rank above 0: `python -m tubelet.training.ranks {train|eval} config.yaml`, started by Lightning's launcher."""
+    from tubelet.training.evaluate import evaluate
+    from tubelet.training.launch import quieten
+    from tubelet.training.train import train
+
+    task, config = sys.argv[1:]
+    quieten()
+    logging.getLogger("tubelet").setLevel(logging.WARNING)  # rank 0 tells
+    {"train": train, "eval": evaluate}[task](OmegaConf.load(config), [])
+
+
+if __name__ == "__main__":
+    main()
