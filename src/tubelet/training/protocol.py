@@ -9,9 +9,7 @@ def protocol(cfg: DictConfig, subset: str, catalogue: Catalogue) -> str:
     """One line: videos, views, clip, transform, averaging and order."""
     clip, views = cfg.clip, cfg.views
     videos = getattr(catalogue, subset)
-    shared = (
-        " (those of validation)" if subset == "test" and videos == catalogue.val else ""
-    )
+    shared = " (those of validation)" if subset == "test" and videos == catalogue.val else ""
     order = f"frozen at {cfg.frozen_at}" if cfg.order == "frozen" else cfg.order
     return (
         f"{len(videos)} {subset} videos{shared}, {views.clips} x {views.crops} views (clips x crops), "
