@@ -95,6 +95,13 @@ def files() -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session")
+def closed_groups(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """H.264 in mp4, 90 frames, closed groups of 24 with B-frames: the kind of file in which decord may seek."""
+    path = str(tmp_path_factory.mktemp("closed") / "closed.mp4")
+    return write_numbered(path, range(90), **{"x264-params": "keyint=24:bframes=3:b-pyramid=normal:scenecut=0"})
+
+
+@pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
     """Six videos of 20 frames, of labels 0, 1, 2, 0, 1, 2; frame f of video v shows the number 32 * v + f."""
     folder = tmp_path_factory.mktemp("videos")

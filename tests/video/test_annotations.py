@@ -53,6 +53,10 @@ def test_the_split_depends_on_the_file_names_alone(flat: Path, tmp_path: Path):
     second = read_folder(str(moved))
     assert relative(flat, first.train) == relative(moved, second.train)
     assert relative(flat, first.val) == relative(moved, second.val)
+    # In every process and on every machine: `sha256sum` of the ten names sorts 07.mp4 and 03.mp4 first.
+    assert [path for path, _ in relative(flat, first.val)] == [
+        f"{name}/{i}.mp4" for name in ("jump", "run", "walk") for i in ("03", "07")
+    ]
 
 
 def test_a_video_more_moves_at_most_one_video_of_its_class_across_the_split(flat: Path):

@@ -59,6 +59,12 @@ def test_one_crop_is_the_middle_one_of_three():
     assert torch.equal(views(8, 6, 1).transform(frames)[0], views(8, 6, 3).transform(frames)[1])
 
 
+def test_a_middle_between_two_pixels_is_rounded_up_as_in_slowfast():
+    # SlowFast's uniform_crop: ceil((side - crop) / 2).
+    assert corners(views(7, 4, 3).transform(coordinates(7, 15))) == [(2, 0), (2, 6), (2, 11)]
+    assert corners(views(7, 4, 1).transform(coordinates(7, 15))) == [(2, 6)]
+
+
 def test_a_crop_as_large_as_the_short_side_takes_all_of_it():
     assert corners(views(5, 5, 3).transform(coordinates(5, 11))) == [(0, 0), (0, 3), (0, 6)]
 

@@ -76,7 +76,7 @@ def _is_video(name: str) -> bool:
 
 def _classes_in(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    names = [name for name in names if any(_is_video(file.name) for file in os.scandir(folder / name))]
+    names = [name for name in names if any(_is_video(file) for file in os.listdir(folder / name))]
     if len(names) < 2:
         raise ValueError(f"{folder}: needs at least two folders of videos, one a class; found {names or 'none'}")
     return names

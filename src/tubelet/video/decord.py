@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tubelet.video.reader import DecodeError
+from tubelet.video.reader import DecodeError, check_indices
 
 
 class SeekingReader:
@@ -35,6 +35,7 @@ class SeekingReader:
 
     def read(self, indices: Sequence[int]) -> Tensor:
         """Frame numbers -> uint8 RGB (T, C, H, W)."""
+        check_indices(self._path, indices, self.num_frames)
         wanted, places = np.unique(np.asarray(indices), return_inverse=True)  # sorted: one pass through the file
         try:
             frames = self._video.get_batch(wanted).asnumpy()  # (T, H, W, C)

@@ -68,7 +68,9 @@ def read_motion(root: str, train: int, val: int, test: int, seed: int) -> Catalo
 def generate(root: str, manifest: dict[str, int]) -> None:
     """Write all videos beside `root` and give the folder its name at the end, so that `root` is whole or absent."""
     building = Path(f"{root}.partial-{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
+    for left_by_a_kill in Path(root).parent.glob(f"{Path(root).name}.partial-*"):
+        if not _runs(int(left_by_a_kill.name.rpartition("-")[2])):
+            shutil.rmtree(left_by_a_kill)
     jobs = []
     for number, split in enumerate(("train", "val", "test")):
         for name in CLASSES:
@@ -84,9 +86,25 @@ def generate(root: str, manifest: dict[str, int]) -> None:
             list(tqdm(done, f"generating {root}", len(jobs), unit=" videos", mininterval=seconds))
         (building / MANIFEST).write_text(json.dumps(manifest))
         os.rename(building, root)
+    except OSError:
+        shutil.rmtree(building, ignore_errors=True)
+        if not Path(root, MANIFEST).exists():  # else another process has generated it meanwhile
+            raise
     except BaseException:  # also Ctrl-C: nothing half made stays behind
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is a process of this number; elsewhere than on POSIX, where asking would end it, always."""
+    try:
+        if os.name == "posix":
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # of another user, but there
+    return True
 
 
 def _write(path: str, label: int, seed: tuple[int, ...]) -> None:

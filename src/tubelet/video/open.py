@@ -1,7 +1,7 @@
 """Opening a video file with whichever decoder reads that file exactly."""
 
 from tubelet.video.decord import SeekingReader
-from tubelet.video.pyav import LinearReader, read_header
+from tubelet.video.pyav import Header, LinearReader, read_header
 from tubelet.video.reader import DecodeError, Reader
 
 # (container, codec) pairs in which decord's seeking proved equal to linear reading, by tests/video/test_readers.py,
@@ -22,13 +22,24 @@ def open_video(path: str, reader: str = "auto") -> Reader:
     header = read_header(path)
     exact = (header.container, header.codec) in EXACT_SEEK and header.seekable
     if exact and (reader == "decord" or header.num_pixels > SEEK_PAYS):
-        opened = SeekingReader(path, header.fps)
-        if opened.num_frames == header.num_packets:
+        opened = _seeking(path, header)
+        if opened is not None:
             return opened
-        opened.close()
     if reader == "decord":
         pair = f"{header.container}/{header.codec}"
         raise DecodeError(
             path, "open", f"decord's seeking is not proven exact in this {pair} file; use data.reader=auto"
         )
     return LinearReader(path)
+
+
+def _seeking(path: str, header: Header) -> SeekingReader | None:
+    """decord on a file whose header promises exact seeking; None where decord cannot open it or counts otherwise."""
+    try:
+        opened = SeekingReader(path, header.fps)
+    except DecodeError:
+        return None
+    if opened.num_frames == header.num_packets:
+        return opened
+    opened.close()
+    return None

@@ -13,13 +13,14 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from tubelet.video.reader import DecodeError
+from tubelet.video.reader import DecodeError, check_indices
 
 logging.getLogger("libav").setLevel(logging.CRITICAL)  # reasons reach the user through DecodeError, once
 
 CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
 KEPT_BYTES = 256 * 2**20  # a file whose decoded frames fit in this is decoded once, a larger one twice
 IDR, SLICE = 5, 1  # H.264 unit types, ITU-T H.264 table 7-1
+VP8_SHOW_FRAME = 0x10  # bit of a packet's first byte, RFC 6386 section 9.1; clear in frames that are only referred to
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ def read_header(path: str) -> Header:
         codec = stream.codec_context.name
         starts_afresh = all(_is_idr(packet, stream) for packet in packets if packet.is_keyframe) or codec != "h264"
         one_frame_each = None not in times and len(times) == len(packets) and not any(p.is_discard for p in packets)
-        seekable = bool(packets) and packets[0].is_keyframe and one_frame_each and starts_afresh
+        shown = codec != "vp8" or all(memoryview(packet)[0] & VP8_SHOW_FRAME for packet in packets)
+        alone = len(container.streams.video) == 1  # of several streams, decord and PyAV may choose another one
+        seekable = bool(packets) and packets[0].is_keyframe and one_frame_each and starts_afresh and shown and alone
         name = container.format.name
         num_pixels = len(packets) * stream.width * stream.height
         return Header(CONTAINERS.get(name, name), codec, len(packets), num_pixels, _fps(stream), seekable)
@@ -122,9 +125,8 @@ class LinearReader:
 
     def read(self, indices: Sequence[int]) -> Tensor:
         """Frame numbers -> uint8 RGB (T, C, H, W)."""
+        check_indices(self._path, indices, self.num_frames)
         wanted = {int(i) for i in indices}
-        if min(wanted) < 0 or max(wanted) >= self.num_frames:
-            raise IndexError(f"frames {min(wanted)}..{max(wanted)} asked of {self._path}, which has {self.num_frames}")
         images: dict[int, np.ndarray] = {}
         for i, frame in enumerate(self._frames() if self._kept is None else self._kept):
             if i in wanted:

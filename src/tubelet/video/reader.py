@@ -19,7 +19,7 @@ class DecodeError(Exception):
 
     def __init__(self, path: str, stage: str | None = None, reason: str = ""):
         if stage is None:
-            found = re.search(r"DecodeError: (.+): cannot (open|decode): (.+)", path)
+            found = re.search(r"DecodeError: (.+?): cannot (open|decode): (.+)\s*\Z", path)
             path, stage, reason = found.groups() if found else ("a video", "decode", path)
         self.path, self.stage = path, stage
         self.reason = " ".join(str(reason).split()) or "no reason given by the decoder"
@@ -50,3 +50,9 @@ class Reader(Protocol):
 
     def __enter__(self) -> Reader: ...
     def __exit__(self, *exc: object) -> None: ...
+
+
+def check_indices(path: str, indices: Sequence[int], num_frames: int) -> None:
+    """Raises IndexError for frame numbers that the file does not have; negative ones do not count from the end."""
+    if min(indices) < 0 or max(indices) >= num_frames:
+        raise IndexError(f"frames {min(indices)}..{max(indices)} asked of {path}, which has {num_frames}")

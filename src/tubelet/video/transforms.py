@@ -14,7 +14,10 @@ from torchvision.transforms import v2
 log = logging.getLogger(__name__)
 
 # Words that stop being true of a video when its left and right are swapped.
-SIDED = re.compile(r"(?<![a-z])(left|right|(counter|anti)?-?clockwise)(?![a-z])", re.IGNORECASE)
+SIDED = re.compile(
+    r"(?<![a-z])(?i:left|right|((counter|anti)-?)?clockwise)(?i:wards?)?(?![a-z])"
+    r"|(?<=[a-z0-9])(Left|Right|Clockwise)(wards?)?(?![a-z])"  # SwipeLeft
+)
 
 
 def without_untrue_flips(augment: Mapping[str, nn.Module], classes: Sequence[str]) -> dict[str, nn.Module]:

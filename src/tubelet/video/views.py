@@ -1,6 +1,7 @@
 """The clips and crops that a video is cut into: one at random in training, a fixed grid in evaluation."""
 
 from collections.abc import Mapping
+from math import ceil
 
 import torch
 from torch import Generator, Tensor, nn
@@ -61,5 +62,5 @@ class TestViews:
         views = []
         for along in (0.5,) if self.num_crops == 1 else (0.0, 0.5, 1.0):
             down, across = (along, 0.5) if spare_down > spare_across else (0.5, along)
-            views.append(F.crop(frames, int(spare_down * down), int(spare_across * across), self.crop, self.crop))
+            views.append(F.crop(frames, ceil(spare_down * down), ceil(spare_across * across), self.crop, self.crop))
         return torch.stack(views)
