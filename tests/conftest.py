@@ -22,14 +22,19 @@ SMALL = [  # 2 epochs of 3 steps on 24 generated videos
 ]
 
 
-def call(script, *arguments, cwd, check=True):
-    """Run a script of the project as a user would; returns the finished process with its output."""
-    home = {"HOME": str(cwd), "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
-    process = subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments], cwd=cwd, env=os.environ | home, capture_output=True, text=True
-    )
-    assert not check or process.returncode == 0, process.stdout + process.stderr
-    return process
+@pytest.fixture(scope="session")
+def run_script():
+    """Run train.py or eval.py as a user would; gives the finished process with its output."""
+
+    def run(script, *arguments, cwd, check=True):
+        command = [sys.executable, str(ROOT / script), *arguments]
+        # A home of its own, so that no account is found; one thread, so that results do not depend on the machine.
+        environment = os.environ | {"HOME": str(cwd), "OMP_NUM_THREADS": "1"}
+        process = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+        assert not check or process.returncode == 0, process.stdout + process.stderr
+        return process
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +44,8 @@ def motion_root(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, motion_root):
+def trained(tmp_path_factory, motion_root, run_script):
     """(folder of a finished run, what it printed)."""
     cwd = tmp_path_factory.mktemp("run")
-    process = call("train.py", *SMALL, f"data.root={motion_root}", "run_dir=" + str(cwd / "run"), cwd=cwd)
+    process = run_script("train.py", *SMALL, f"data.root={motion_root}", "run_dir=run", cwd=cwd)
     return cwd / "run", process.stdout + process.stderr

@@ -2,9 +2,11 @@
 
 import math
 from collections import Counter
+from typing import TypeVar
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -13,6 +15,7 @@ from tubelet.evaluation.predictor import Predictor
 from tubelet.evaluation.results import Answers, Results
 from tubelet.training.optim import Optim
 
+T = TypeVar("T")
 Batch = dict[str, Tensor | list[str]]
 
 
@@ -57,11 +60,24 @@ class Evaluator(L.LightningModule):
         data = self.trainer.datamodule
         videos, catalogue = getattr(data, f"{split}_set").videos, data.catalogue
         index, label, failed, probabilities = (x.cpu() for x in self.answers.compute())
-        shown, failures = [videos[i] for i in index.tolist()], sorted(self._failed_now)
+        shown = [videos[i] for i in index.tolist()]
+        failures = sorted(set().union(*self._of_all_ranks(self._failed_now)))
         self.results = Results(shown, catalogue.classes, label, failed, probabilities, catalogue.twins, failures)
         self.log(f"{split}/loss", self.eval_loss)
-        self.log(f"{split}/top1", self.results.top(1), prog_bar=True)
-        self.log(f"{split}/top5", self.results.top(5))
+        # The same number on every rank, since every rank has all answers; the mean over ranks leaves it as it is.
+        self.log(f"{split}/top1", self.results.top(1), prog_bar=True, sync_dist=True)
+        self.log(f"{split}/top5", self.results.top(5), sync_dist=True)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Readers and failures since the start, over all ranks; every rank must call it."""
+        mine = {"readers": self.readers, "failures": self.failures}
+        return {name: dict(sum((own[name] for own in self._of_all_ranks(mine)), Counter())) for name in mine}
+
+    def _of_all_ranks(self, own: T) -> list[T]:
+        gathered = [own] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            dist.all_gather_object(gathered, own)
+        return gathered
 
 
 class Classifier(Evaluator):

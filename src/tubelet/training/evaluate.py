@@ -39,8 +39,8 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
         build.save_config(cfg)
         with children_run("eval", cfg.run_dir):
             trainer.test(evaluator, data, verbose=False)
+            record |= evaluator.counts()
         record["test"] = finish_results(evaluator.results, cfg, cfg.subset, catalogue)
-        record["readers"] = dict(evaluator.readers)
     test = record["test"]
     log.info("top-1  %.4f   top-5  %.4f", test["top1"], test["top5"])
     log.info("    %s", test["protocol"])

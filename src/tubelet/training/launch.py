@@ -21,7 +21,6 @@ from omegaconf import DictConfig
 from tubelet.training.explain import one_line
 from tubelet.training.validate import check_keys
 
-
 MULTIRUN = {"-m", "--multirun"}
 
 
@@ -145,7 +144,8 @@ def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float
 def quieten() -> None:
     """Silence advertisements, and warnings that a user of this package can do nothing about."""
     os.environ.setdefault("WANDB_SILENT", "true")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+    connector = "lightning.pytorch.trainer.connectors.checkpoint_connector"
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", connector):
         logging.getLogger(name).setLevel(logging.WARNING)
     without_use = ("many workers", "LeafSpec", "`anonymous`", "litlogger", "is not empty", "the logging interval")
     for message in without_use:

@@ -19,6 +19,9 @@ class Progress(L.Callback):
     def clips_per_second(self) -> float:
         return self.clips / self.seconds if self.seconds else 0.0
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, module)  # which Lightning leaves out when it resumes within an epoch
+
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._epoch_started = self._last = self._told = time.monotonic()
         self._epoch_clips = 0

@@ -21,7 +21,7 @@ from tubelet.evaluation.checkpoint import Checkpoint
 
 
 class ResumableLoader(DataLoader):
-    """A training loader that knows how many batches of its epoch it has given; Lightning stores that, and gives it back.
+    """A training loader that knows how many batches of its epoch it has given; Lightning stores that number.
 
     Its sampler has a method `skip(samples)`, which leaves out the beginning of the next epoch that is read.
     """
@@ -43,7 +43,7 @@ class ResumableLoader(DataLoader):
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there, so that a kill never leaves half a file under its name."""
+    """Writes a checkpoint beside its place and moves it there: a kill never leaves half a file under its name."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,8 @@ class SaveLast(L.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # between two steps: gradients are not in a checkpoint
         asked = trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
-        if asked or trainer.global_step % self.every_n_steps == 0 and batch_idx + 1 < trainer.num_training_batches:
+        due = trainer.global_step % self.every_n_steps == 0 and batch_idx + 1 < trainer.num_training_batches
+        if asked or due:
             trainer.save_checkpoint(self.path)
         if asked:
             raise KeyboardInterrupt

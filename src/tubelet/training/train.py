@@ -51,7 +51,6 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
                 _fit_and_test(classifier, data, trainer, cfg, record)
         finally:
             record["clips_per_second"] = round(_one(trainer, Progress).clips_per_second, 1)
-            record["readers"], record["failures"] = dict(classifier.readers), dict(classifier.failures)
             close_loggers(trainer)
     _summary(cfg, record)
     return record
@@ -71,6 +70,7 @@ def _fit_and_test(classifier: Classifier, data: VideoData, trainer: L.Trainer, c
     record["tested"] = os.path.relpath(tested, cfg.run_dir)
     trainer.test(classifier, data, ckpt_path=tested, verbose=False, weights_only=True)
     record["test"] = finish_results(classifier.results, cfg, "test", data.catalogue)
+    record |= classifier.counts()
 
 
 def keep_metrics(path: Path) -> None:

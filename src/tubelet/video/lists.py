@@ -10,7 +10,7 @@ from tubelet.video.annotations import Catalogue, Video
 log = logging.getLogger(__name__)
 
 GET_UCF101 = (
-    "UCF101 is at www.crcv.ucf.edu/data/UCF101.php: unpack UCF101.rar and UCF101TrainTestSplits-RecognitionTask.zip there; "
+    "UCF101 is at www.crcv.ucf.edu/data/UCF101.php: unpack its videos and its TrainTestSplits-RecognitionTask there; "
     "without any data: python train.py experiment=demo"
 )
 

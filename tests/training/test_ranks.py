@@ -1,0 +1,82 @@
+"""Two processes on the CPU against one: the same training, and every video evaluated once."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from tubelet.evaluation.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.xdist_group("run")
+
+PLAIN = [  # plain gradient descent, so that nothing hides a difference of gradients
+    *("optim.optimizer={_target_: torch.optim.SGD, _partial_: true}", "~optim.optimizer.betas", "optim.lr=0.05"),
+    *("optim.warmup_epochs=0", "optim.total_batch=8", "model.depth=1", "trainer.max_epochs=1", "data.num_workers=1"),
+    *("data.train=24", "data.val=8", "data.test=16", "logger=csv", "trainer.log_every_n_steps=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, motion_root, run_script):
+    """Folders of the same training on one rank with batch 8, and on two with batch 4."""
+    cwd = tmp_path_factory.mktemp("ranks")
+    for name, ranks in (
+        ("one", ["trainer=cpu", "data.batch_size=8"]),
+        ("two", ["trainer=ddp_cpu", "data.batch_size=4"]),
+    ):
+        run_script("train.py", *PLAIN, *ranks, f"data.root={motion_root}", f"run_dir={name}", cwd=cwd)
+    return cwd / "one", cwd / "two"
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_ranks_with_half_the_batch_take_the_steps_of_one(both):
+    one, two = (load_checkpoint(str(folder / "checkpoints/last.ckpt")).weights for folder in both)
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5)  # float32 sums in another order
+    epochs = [[row["train/loss_epoch"] for row in rows(f / "metrics.csv") if row["train/loss_epoch"]] for f in both]
+    assert [float(x) for x in epochs[1]] == pytest.approx([float(x) for x in epochs[0]], abs=1e-5)
+
+
+def test_two_ranks_write_one_set_of_files_and_count_every_video_once(both):
+    one, two = (json.loads((folder / "metrics.json").read_text()) for folder in both)
+    assert two["status"] == "finished"
+    assert two["test"]["videos"] == one["test"]["videos"] == 16
+    assert two["readers"] == one["readers"] == {"pyav": 24 + 2 * 8 + 16}
+    assert sorted(path.name for path in both[0].iterdir()) == sorted(path.name for path in both[1].iterdir())
+
+
+@pytest.fixture
+def listed(both, tmp_path):
+    """Overrides of eval.py for the first `count` test videos of the runs, as a list of their own."""
+
+    def overrides(count):
+        lines = [f"{row['video']}\t{row['label']}\n" for row in rows(both[0] / "predictions.csv")[:count]]
+        (tmp_path / "few.txt").write_text("".join(lines))
+        checkpoint = str(both[0] / "checkpoints/last.ckpt")
+        (tmp_path / "classes.txt").write_text("\n".join(load_checkpoint(checkpoint).classes))
+        data = ["data=list", "data.train=few.txt", "data.val=few.txt", "data.classes=classes.txt", "data.root=/"]
+        return [f"ckpt={checkpoint}", *data]
+
+    return overrides
+
+
+def test_evaluation_on_two_ranks_equals_one_rank_exactly_with_an_odd_number_of_videos(listed, tmp_path, run_script):
+    for name in ("cpu", "ddp_cpu"):
+        run_script("eval.py", *listed(15), f"trainer={name}", f"run_dir={name}", "data.batch_size=4", cwd=tmp_path)
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text())["test"] for name in ("cpu", "ddp_cpu"))
+    assert one == two
+    assert one["videos"] == 15
+    told = [(tmp_path / name / "predictions.csv").read_text() for name in ("cpu", "ddp_cpu")]
+    assert told[0] == told[1]
+
+
+def test_fewer_videos_than_ranks_is_an_error_before_any_process_is_started(listed, tmp_path, run_script):
+    process = run_script("eval.py", *listed(1), "trainer=ddp_cpu", cwd=tmp_path, check=False)
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: trainer.devices: 2 ranks, but only 1 val videos")

@@ -1,0 +1,89 @@
+"""A run that is ended at any step and resumed ends with the weights, to the bit, of one that never was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tubelet.evaluation.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.xdist_group("run")
+ROOT = Path(__file__).parents[2]
+RUN = [  # 2 epochs of 6 steps of 2 batches; drop path draws from torch's generator in every step
+    *("data.train=24", "data.val=8", "data.test=16", "data.batch_size=2", "optim.total_batch=4", "model.depth=2"),
+    *("model.drop_path=0.3", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=csv"),
+    "callbacks.last.every_n_steps=1",
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, motion_root, run_script):
+    """The weights of the run that nothing ended."""
+    cwd = tmp_path_factory.mktemp("whole")
+    run_script("train.py", *RUN, "data.num_workers=0", f"data.root={motion_root}", "run_dir=run", cwd=cwd)
+    return load_checkpoint(str(cwd / "run/checkpoints/last.ckpt")).weights
+
+
+def ended_by(number, overrides, cwd):
+    """Start the run, send it a signal soon after its first save; gives the exit code and the step it had reached."""
+    environment = os.environ | {"HOME": str(cwd), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "train.py"), *overrides]
+    with (
+        open(cwd / "log.txt", "w") as log,
+        subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log) as process,
+    ):
+        saved = cwd / "run/checkpoints/last.ckpt"
+        while not saved.exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+        code = process.wait(60)
+    return code, torch.load(saved, weights_only=True)["global_step"]
+
+
+@pytest.mark.parametrize(
+    ("number", "workers", "code", "status"),
+    [
+        (signal.SIGKILL, 0, -9, "running"),
+        (signal.SIGKILL, 2, -9, "running"),
+        (signal.SIGINT, 2, 130, "interrupted"),
+        (signal.SIGTERM, 0, 143, "interrupted"),
+    ],
+)
+def test_an_ended_and_resumed_run_has_the_weights_of_a_whole_one(
+    number, workers, code, status, whole, motion_root, tmp_path, run_script
+):
+    overrides = [*RUN, f"data.root={motion_root}", f"data.num_workers={workers}", "run_dir=run"]
+    left, step = ended_by(number, overrides, tmp_path)
+    assert left == code
+    assert 0 < step < 12
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["status"] == status
+    run_script("train.py", *overrides, "ckpt=last", cwd=tmp_path)
+    record = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert (record["status"], record["resumed_from"]) == ("finished", "run/checkpoints/last.ckpt")
+    resumed = load_checkpoint(str(tmp_path / "run/checkpoints/last.ckpt")).weights
+    assert resumed.keys() == whole.keys()
+    assert all(resumed[name].equal(whole[name]) for name in whole)
+
+
+def test_a_resume_with_another_model_seed_or_class_count_says_what_differs(trained, tmp_path, run_script):
+    folder, _ = trained
+    ckpt = f"ckpt={folder / 'checkpoints/last.ckpt'}"
+    root = f"data.root={(tmp_path / 'motion')}"
+    few = ["data.train=8", "data.val=8", "data.test=8", "data.batch_size=8", "optim.total_batch=8", root, "run_dir=x"]
+    told = run_script("train.py", ckpt, *few, "model.depth=2", cwd=tmp_path, check=False)
+    assert told.returncode == 1
+    assert "cannot be resumed: its run had model.depth=1, this one has model.depth=2" in told.stderr.splitlines()[-2]
+    told = run_script("train.py", ckpt, *few, "model.depth=1", "clip.mean=[0.4,0.4,0.4]", cwd=tmp_path, check=False)
+    assert "its run had clip.mean=[0.5, 0.5, 0.5], this one has clip.mean=[0.4, 0.4, 0.4]" in told.stderr
+
+
+def test_ckpt_last_without_a_run_says_where_it_looked(tmp_path, run_script):
+    told = run_script("train.py", "ckpt=last", cwd=tmp_path, check=False)
+    assert told.returncode == 1
+    assert told.stderr == "error: ckpt=last: there is no runs/vivit_joint_tiny_motion/*/checkpoints/last.ckpt\n"

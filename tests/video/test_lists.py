@@ -1,0 +1,108 @@
+"""Lists as they lie on disk: UCF101's own, with CRLF and labels from 1, and people's."""
+
+from pathlib import Path
+
+import pytest
+
+from tubelet.video.annotations import Video
+from tubelet.video.lists import read_list, read_ucf101
+
+
+@pytest.fixture
+def ucf101(tmp_path):
+    """Three classes, two videos each, in the official layout."""
+    names = ["Archery", "Bowling", "YoYo"]
+    lists = tmp_path / "ucfTrainTestlist"
+    lists.mkdir()
+    (lists / "classInd.txt").write_bytes(b"".join(b"%d %s\r\n" % (i + 1, n.encode()) for i, n in enumerate(names)))
+    for part, clip in (("train", 1), ("test", 2)):
+        lines = []
+        for i, name in enumerate(names):
+            path = f"{name}/v_{name}_g01_c0{clip}.avi"
+            (tmp_path / "UCF-101" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "UCF-101" / path).touch()
+            lines.append(f"{path} {i + 1}" if part == "train" else path)  # the test lists have no labels
+        (lists / f"{part}list01.txt").write_bytes("\r\n".join([*lines, ""]).encode())
+    return tmp_path
+
+
+def test_ucf101_gives_labels_from_zero_in_the_order_of_class_ind(ucf101):
+    catalogue = read_ucf101(str(ucf101), split=1, missing="raise")
+    assert catalogue.classes == ["Archery", "Bowling", "YoYo"]
+    assert [(Path(v.path).name, v.label) for v in catalogue.train] == [
+        ("v_Archery_g01_c01.avi", 0),
+        ("v_Bowling_g01_c01.avi", 1),
+        ("v_YoYo_g01_c01.avi", 2),
+    ]
+    assert [v.label for v in catalogue.test] == [0, 1, 2]
+    assert catalogue.val == catalogue.test
+
+
+def test_ucf101_finds_videos_that_all_lie_in_one_folder(ucf101):
+    for path in list((ucf101 / "UCF-101").glob("*/*.avi")):
+        path.rename(ucf101 / "UCF-101" / path.name)
+    catalogue = read_ucf101(str(ucf101), split=1, missing="raise")
+    assert all(Path(video.path).exists() for video in [*catalogue.train, *catalogue.test])
+
+
+def test_missing_videos_are_counted_and_named_and_stop_the_run_unless_skipped(ucf101, caplog):
+    (ucf101 / "UCF-101/Bowling/v_Bowling_g01_c01.avi").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 3 listed videos are not on disk: \S*v_Bowling_g01_c01.avi"):
+        read_ucf101(str(ucf101), split=1, missing="raise")
+    catalogue = read_ucf101(str(ucf101), split=1, missing="skip")
+    assert [video.label for video in catalogue.train] == [0, 2]
+    assert "1 of 3 listed videos are not on disk" in caplog.text
+
+
+def test_without_ucf101_the_error_says_where_it_looked_how_to_get_it_and_how_to_do_without(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no classInd.txt.*UCF101.php.*experiment=demo") as caught:
+        read_ucf101(str(tmp_path), split=1, missing="raise")
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_split_without_lists_is_named(ucf101):
+    with pytest.raises(FileNotFoundError, match=r"data.split=4: there is no .*trainlist04.txt"):
+        read_ucf101(str(ucf101), split=4, missing="raise")
+
+
+def listed(tmp_path, text, classes=None):
+    for name in ("a.mp4", "with space.mp4", "b,c.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "train.txt").write_text(text)
+    if classes:
+        (tmp_path / "classes.txt").write_text(classes)
+    names = str(tmp_path / "classes.txt") if classes else None
+    return read_list(str(tmp_path / "train.txt"), str(tmp_path / "train.txt"), None, str(tmp_path), names, "raise")
+
+
+@pytest.mark.parametrize("separator", [" ", ",", "\t"])
+def test_the_separator_of_a_list_is_found(separator, tmp_path):
+    catalogue = listed(tmp_path, f"a.mp4{separator}1\r\n\r\nwith space.mp4{separator}0\r\n")
+    assert catalogue.train == [Video(str(tmp_path / "a.mp4"), 1), Video(str(tmp_path / "with space.mp4"), 0)]
+    assert catalogue.classes == ["0", "1"]
+
+
+def test_the_label_is_what_follows_the_last_separator(tmp_path):
+    assert listed(tmp_path, "b,c.mp4,0\na.mp4,1\n").train[0] == Video(str(tmp_path / "b,c.mp4"), 0)
+
+
+def test_labels_may_be_names(tmp_path):
+    assert [v.label for v in listed(tmp_path, "a.mp4 run\nwith space.mp4 jump\n").train] == [1, 0]
+    named = listed(tmp_path, "a.mp4 run\nwith space.mp4 jump\n", classes="run\njump\n")
+    assert (named.classes, [v.label for v in named.train]) == (["run", "jump"], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.mp4 0\na.mp4 2\n", r"train.txt:2: label '2': the labels are 0 to 1; labels count from 0"),
+        ("a.mp4 0\na.mp4 -1\n", r"train.txt:2: label '-1': the labels are 0 to 1"),
+        ("a.mp4 x\na.mp4 walk\n", r"train.txt:1: label 'x': it is not one of the class names"),
+        ("a.mp4 0\na.mp4\n", r"train.txt:2: expected a path, ' ' and a label, found 'a.mp4'"),
+        ("a.mp4\n", r"train.txt:1: no tab, comma or space separates a path from a label in 'a.mp4'"),
+        ("a.mp4 0\ngone.mp4 0\n", r"1 of 2 listed videos are not on disk: \S*gone.mp4"),
+    ],
+)
+def test_a_wrong_line_is_an_error_with_its_number(text, message, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        listed(tmp_path, text, classes="run\nwalk\n")
