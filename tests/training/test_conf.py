@@ -75,6 +75,11 @@ def test_every_tiny_model_has_the_clip_of_the_demo():
         assert {**clip, "mean": 0, "std": 0} == {**demo, "mean": 0, "std": 0}  # normalisation belongs to the weights
 
 
+def test_mvit_without_a_size_is_mvit_v2_s():
+    mvit, small = composed("model=mvit"), composed("model=mvit_v2_s")
+    assert (mvit.model, mvit.clip) == (small.model, small.clip)
+
+
 def test_an_experiment_for_several_models_leaves_model_and_clip_alone():
     for file in (CONF / "experiment").glob("*.yaml"):
         assert not {"model", "clip"} & set(yaml.safe_load(file.read_text()))
