@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from tubelet.training.launch import compose_config, told_in_one_line
+from tubelet.training.launch import compose_config, quieten, told_in_one_line
 
 HELP = """usage: tubelet order ckpt=CKPT [overrides of conf/eval.yaml]
 
@@ -34,6 +34,7 @@ def _compare(overrides: list[str]) -> None:
     orders = {name: (name, 0) for name in ("forward", "strided", "shuffled", "reversed")}
     num_frames = load_checkpoint(base.ckpt).config["clip"]["num_frames"]
     orders |= {f"frozen at {at}": ("frozen", at) for at in range(num_frames)}
+    quieten()
     logging.getLogger("tubelet").setLevel(logging.WARNING)
     figures = {}
     print(f"{'order':16}{'top-1':>8}{'within twins':>15}{'answered twin':>16}")

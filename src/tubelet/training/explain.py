@@ -12,8 +12,7 @@ from tubelet.video.reader import DecodeError
 
 def one_line(error: BaseException, config_dir: str) -> str | None:
     """What to tell of an error that a user can mend; None for any other, which deserves its traceback."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__  # the layers that only passed it on
+    error = root(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={name}: there is no such {group}{nearest(name, error.options, f'{group}=')}"
@@ -32,6 +31,13 @@ def _message(error: BaseException) -> str:
     if lines[0].startswith("Caught ") and len(lines) > 1:
         return lines[-1].partition(": ")[2]
     return lines[0]
+
+
+def root(error: BaseException) -> BaseException:
+    """The error that started it, without those of Hydra that only passed it on."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _unknown_key(error: OmegaConfBaseException, config_dir: str) -> str:

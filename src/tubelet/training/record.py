@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tubelet.training.explain import root
 from tubelet.training.ranks import is_first_rank
 
 PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", "torchmetrics", "numpy")
@@ -41,7 +42,7 @@ def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
         raise
     except BaseException as error:
         record["status"] = "failed"
-        record["error"] = f"{type(error).__name__}: {error}"
+        record["error"] = f"{type(root(error)).__name__}: {root(error)}"
         raise
     finally:
         record["seconds"] = round(time.time() - started, 1)
