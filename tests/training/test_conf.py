@@ -23,6 +23,7 @@ GIVEN_BY_CODE = {  # what build.py hands to a target beside its yaml
         *("enable_autolog_hparams", "model_registry"),
     },
 }
+ASKED_FOR = {"list": ("data.train=x", "data.val=x")}  # what a user must give for a data set, beside its root
 
 
 def names(group):
@@ -53,7 +54,7 @@ def test_every_choice_of_every_group_composes_and_resolves(group):
 
 def test_every_data_set_composes():
     for name in names("data"):
-        composed(f"data={name}", "data.root=x")
+        composed(f"data={name}", "data.root=x", *ASKED_FOR.get(name, ()))
 
 
 @pytest.mark.parametrize("model", names("model"))
@@ -98,7 +99,12 @@ def test_a_file_lists_only_what_its_targets_take(file):
 
 
 @pytest.mark.parametrize(
-    "overrides", [*([f"model={m}"] for m in names("model")), *([f"data={d}", "data.root=x"] for d in names("data")), []]
+    "overrides",
+    [
+        *([f"model={m}"] for m in names("model")),
+        *([f"data={d}", "data.root=x", *ASKED_FOR.get(d, ())] for d in names("data")),
+        [],
+    ],
 )
 def test_targets_that_are_checked_without_importing_them_are_listed_whole(overrides):
     for node in targets(OmegaConf.to_container(composed(*overrides), resolve=False)):

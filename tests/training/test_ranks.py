@@ -8,7 +8,7 @@ import torch
 
 from tubelet.evaluation.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.xdist_group("run")
+pytestmark = pytest.mark.xdist_group("ranks")
 
 PLAIN = [  # plain gradient descent, so that nothing hides a difference of gradients
     *("optim.optimizer={_target_: torch.optim.SGD, _partial_: true}", "~optim.optimizer.betas", "optim.lr=0.05"),

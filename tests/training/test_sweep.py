@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("run")
+pytestmark = pytest.mark.xdist_group("ranks")
 
 
 def test_a_failing_job_is_recorded_and_the_rest_of_the_sweep_goes_on(motion_root, tmp_path, run_script):
