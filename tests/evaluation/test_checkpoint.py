@@ -43,6 +43,22 @@ def test_nested_targets_are_checked_before_anything_is_imported(place, monkeypat
         build_module({**MODEL, **place({"_target_": "os.system"})})
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"_target_": "torch.hub.load", "source": "local", "repo_or_dir": "x", "model": "y"},
+        {"_target_": "tubelet.video.motion.shutil.rmtree", "path": "x"},
+        {"_target_": "tubelet.video.annotations.read_folder", "root": {"_target_": "torch.load", "f": "x"}},
+        {"_target_": "tubelet.video.annotations.read_folder", "root": "${oc.env:HOME}"},
+    ],
+)
+def test_a_checkpoint_cannot_name_what_lists_its_videos_but_a_data_set_of_ours(data, saved):
+    checkpoint = load_checkpoint(saved[0])
+    checkpoint.config["data"] = data
+    with pytest.raises(ValueError, match="which is not ours; pass data="):
+        checkpoint.data()
+
+
 def test_a_function_of_an_allowed_module_is_not_called():
     with pytest.raises(ValueError, match="is not a module class"):
         build_module({"_target_": "tubelet.layers.embed.token_grid", "num_frames": 2})

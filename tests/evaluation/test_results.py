@@ -50,6 +50,22 @@ def test_within_twins_is_the_share_of_own_class_among_answers_with_it_or_its_twi
     assert figures == pytest.approx({"within_twins": 2 / 5, "answered_twin": 3 / 5})
 
 
+def test_equal_probabilities_are_ranked_by_class_number_in_every_figure(tmp_path):
+    same = torch.full((1, 3), 1 / 3)
+    for label, right in ((0, 1.0), (1, 0.0)):
+        tied = Results([Video("a.mp4", label)], NAMES, torch.tensor([label]), torch.tensor([False]), same)
+        assert tied.top(1) == right
+        assert tied.predicted.tolist() == [0]
+        tied.write_predictions(str(tmp_path / "p.csv"))
+        assert f"a.mp4,{NAMES[label]},there,{int(right)}" in (tmp_path / "p.csv").read_text()
+
+
+def test_answers_that_are_not_numbers_are_an_error():
+    broken = torch.full((1, 3), float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        Results([Video("a.mp4", 0)], NAMES, torch.tensor([0]), torch.tensor([False]), broken)
+
+
 def test_predictions_hold_one_row_a_video_and_no_answer_for_a_failed_one(tmp_path):
     results(failed=(False, True, False, False, False)).write_predictions(str(tmp_path / "p.csv"))
     with open(tmp_path / "p.csv", newline="") as file:

@@ -21,6 +21,7 @@ GIVEN_BY_CODE = {  # what build.py hands to a target beside its yaml
         # of no use here: our loop has no predict, its own record of hyperparameters, and one set of loaders
         *("fast_dev_run", "limit_predict_batches", "reload_dataloaders_every_n_epochs", "barebones"),
         *("enable_autolog_hparams", "model_registry"),
+        "overfit_batches",  # would replace our sampler
     },
 }
 ASKED_FOR = {"list": ("data.train=x", "data.val=x")}  # what a user must give for a data set, beside its root

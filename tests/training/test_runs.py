@@ -77,9 +77,27 @@ def test_eval_takes_other_views_another_subset_and_another_order(trained, tmp_pa
     folder, _ = trained
     ckpt = f"ckpt={folder / 'checkpoints/best.ckpt'}"
     record = evaluate(tmp_path / "eval", ckpt, "views=4x3", "subset=val", "order=frozen", "frozen_at=3")
-    assert record["test"]["videos"] == 8
-    assert "8 val videos, 4 x 3 views" in record["test"]["protocol"]
-    assert record["test"]["protocol"].endswith("frames frozen at 3")
+    assert record["val"]["videos"] == 8
+    assert "8 val videos, 4 x 3 views" in record["val"]["protocol"]
+    assert record["val"]["protocol"].endswith("frames frozen at 3")
+
+
+def test_eval_takes_the_precision_of_the_training(motion_root, tmp_path, run_script):
+    overrides = ["data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
+    overrides += [f"data.root={motion_root.parent / 'few'}", "data.num_workers=0", "trainer.max_epochs=1", "logger=csv"]
+    overrides += ["trainer.accelerator=cpu", "trainer.precision=bf16-mixed", "model.depth=1", "run_dir=run"]
+    run_script("train.py", *overrides, cwd=tmp_path)
+    evaluate(tmp_path / "eval", "ckpt=run/checkpoints/best.ckpt", "trainer.accelerator=cpu")
+    assert (tmp_path / "eval/predictions.csv").read_text() == (tmp_path / "run/predictions.csv").read_text()
+
+
+def test_a_run_without_validation_tests_its_last_checkpoint(motion_root, tmp_path, run_script):
+    overrides = ["data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
+    overrides += [f"data.root={motion_root.parent / 'few'}", "data.num_workers=0", "trainer.max_epochs=1", "logger=csv"]
+    overrides += ["trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=2", "model.depth=1", "run_dir=run"]
+    run_script("train.py", *overrides, cwd=tmp_path)
+    record = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert (record["status"], record["best"], record["tested"]) == ("finished", {}, "checkpoints/last.ckpt")
 
 
 @pytest.mark.parametrize(

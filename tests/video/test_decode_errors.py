@@ -122,5 +122,5 @@ def test_a_decode_error_without_a_reason_says_so():
 
 
 def test_an_unknown_reader_is_a_value_error_that_lists_the_readers():
-    with pytest.raises(ValueError, match=r"data\.reader=opencv is unknown; the readers are auto, decord and pyav"):
+    with pytest.raises(ValueError, match=r"data\.reader=opencv is unknown; the readers are auto, decord, pyav"):
         open_video("never opened.mp4", "opencv")

@@ -54,6 +54,12 @@ def test_missing_videos_are_counted_and_named_and_stop_the_run_unless_skipped(uc
     assert "1 of 3 listed videos are not on disk" in caplog.text
 
 
+def test_a_missing_test_video_stays_in_the_count(ucf101):
+    (ucf101 / "UCF-101/Bowling/v_Bowling_g01_c02.avi").unlink()
+    catalogue = read_ucf101(str(ucf101), split=1, missing="skip")
+    assert [video.label for video in catalogue.test] == [0, 1, 2]  # unread, so answered wrongly
+
+
 def test_without_ucf101_the_error_says_where_it_looked_how_to_get_it_and_how_to_do_without(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no classInd.txt.*UCF101.php.*experiment=demo") as caught:
         read_ucf101(str(tmp_path), split=1, missing="raise")

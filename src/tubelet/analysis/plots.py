@@ -80,7 +80,7 @@ def draw_orders(figures: dict[str, dict[str, float]], picture: Path) -> None:
     figure, axis = plt.subplots(figsize=(1.1 * len(figures) + 2, 3.8), layout="constrained")
     place, width = np.arange(len(figures)), 0.4
     axis.bar(place - width / 2, [f["top1"] for f in figures.values()], width, label="top-1")
-    if all("within_twins" in f for f in figures.values()):
+    if all(f.get("within_twins") is not None for f in figures.values()):
         axis.bar(place + width / 2, [f["within_twins"] for f in figures.values()], width, label="within twin pairs")
         axis.axhline(0.5, color="k", linewidth=0.8, linestyle="--", label="blind to order")
     axis.set_xticks(place, list(figures), rotation=30, ha="right")

@@ -41,9 +41,10 @@ def _compare(overrides: list[str]) -> None:
     for name, (order, at) in orders.items():
         run_dir = folder / name.replace(" ", "_")
         run_dir.mkdir(parents=True)
-        cfg = compose_config("eval", [*overrides, f"order={order}", f"frozen_at={at}", f"run_dir='{run_dir}'"])
-        test = figures[name] = evaluate(cfg, overrides)["test"]
-        twins = [f"{test[key]:.4f}" if key in test else "-" for key in ("within_twins", "answered_twin")]
+        shown = [*overrides, f"order={order}", f"frozen_at={at}", f"run_dir='{run_dir}'"]
+        cfg = compose_config("eval", shown)
+        test = figures[name] = evaluate(cfg, shown)[cfg.subset]
+        twins = [f"{test[key]:.4f}" if test.get(key) is not None else "-" for key in ("within_twins", "answered_twin")]
         print(f"{name:16}{test['top1']:8.4f}{twins[0]:>15}{twins[1]:>16}", flush=True)
     write_json(folder / "orders.json", figures)
     draw_orders(figures, folder / "orders.png")

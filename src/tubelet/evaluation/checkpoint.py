@@ -8,6 +8,12 @@ import torch
 from torch import nn
 
 RECORD = "tubelet"  # the key under which a checkpoint holds what rebuilds it
+DATA_SETS = {  # and of its data, only these functions are called
+    "tubelet.video.annotations.read_folder",
+    "tubelet.video.lists.read_list",
+    "tubelet.video.lists.read_ucf101",
+    "tubelet.video.motion.read_motion",
+}
 BUILDABLE = ("tubelet.models.", "tubelet.layers.", "torch.nn.")  # nothing else named in a checkpoint is imported
 
 
@@ -19,6 +25,15 @@ class Checkpoint:
     config: dict[str, Any]
     classes: list[str]
     weights: dict[str, torch.Tensor]
+
+    def data(self) -> dict[str, Any]:
+        """The `data` node of the config. Raises ValueError where building it would call something else."""
+        node = self.config["data"]
+        inner = str({key: value for key, value in node.items() if key != "_target_"})
+        if node.get("_target_") not in DATA_SETS or "_target_" in inner or "${" in inner:
+            named = node.get("_target_")
+            raise ValueError(f"{self.path}: its config names the data set {named!r}, which is not ours; pass data=...")
+        return node
 
     def build_model(self) -> nn.Module:
         """The trained model, in evaluation mode. Raises ValueError where the weights do not fit the config."""

@@ -59,15 +59,23 @@ class Results:
     twins: Mapping[int, int] = field(default_factory=dict)
     failures: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if not self.probabilities.isfinite().all():
+            raise ValueError("the model's answers are not finite numbers; its weights or its precision are broken")
+
+    @property
+    def ranked(self) -> Tensor:
+        """(n, num_classes): classes by falling probability, ties by number; the one order behind every figure."""
+        return self.probabilities.argsort(dim=-1, descending=True, stable=True)
+
     @property
     def predicted(self) -> Tensor:
         """(n,): the most probable class; FAILED for a video that could not be read."""
-        return self.probabilities.argmax(-1).masked_fill(self.failed, FAILED)
+        return self.ranked[:, 0].masked_fill(self.failed, FAILED)
 
     def top(self, k: int) -> float:
         """Share of all videos whose label is among the k most probable classes; failures count as wrong."""
-        ranked = self.probabilities.topk(min(k, len(self.classes))).indices  # (n, k)
-        right = (ranked == self.label[:, None]).any(-1) & ~self.failed
+        right = (self.ranked[:, :k] == self.label[:, None]).any(-1) & ~self.failed
         return right.double().mean().item()
 
     def per_class(self) -> dict[str, dict[str, float]]:
@@ -80,7 +88,7 @@ class Results:
                 figures[name] = {"videos": int(mine.sum()), "top1": right[mine].double().mean().item()}
         return figures
 
-    def twin_figures(self) -> dict[str, float]:
+    def twin_figures(self) -> dict[str, float | None]:
         """What the order of frames is worth, on data whose classes have a twin that is the same motion backwards.
 
         within_twins: of the videos answered with their class or its twin, the share answered with their class
@@ -91,7 +99,7 @@ class Results:
         twin = torch.tensor([self.twins[label] for label in self.label.tolist()])
         right, mirrored = (self.predicted == self.label).sum().item(), (self.predicted == twin).sum().item()
         return {
-            "within_twins": right / (right + mirrored) if right + mirrored else float("nan"),
+            "within_twins": right / (right + mirrored) if right + mirrored else None,
             "answered_twin": mirrored / len(twin),
         }
 
@@ -101,7 +109,7 @@ class Results:
             "top1": self.top(1),
             f"top{TOP}": self.top(TOP),
             "videos": len(self.videos),
-            "failures": len(self.failures),
+            "failures": int(self.failed.sum()),
             **self.twin_figures(),
             "per_class": self.per_class(),
             "failed": list(self.failures),
@@ -109,7 +117,7 @@ class Results:
 
     def write_predictions(self, path: str) -> None:
         """One row a video: path, label, prediction, its probability, and the most probable classes."""
-        ranked = self.probabilities.topk(min(TOP, len(self.classes))).indices
+        ranked = self.ranked[:, :TOP]
         with open(path, "w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["video", "label", "predicted", "correct", "probability", f"top{TOP}"])

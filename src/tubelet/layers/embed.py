@@ -43,7 +43,7 @@ class TubeletEmbed(nn.Module):
     """Cut a clip into tubelets that do not overlap and project each to a token.
 
     `proj` holds the weight in the shape of a convolution, so that published weights load by name. It is applied as
-    one matrix product: the same numbers, and several times faster than conv3d where stride equals kernel.
+    one matrix product, which gives the same numbers: in bfloat16 conv3d has no good algorithm for stride = kernel.
     """
 
     def __init__(self, tubelet: Size3, dim: int, channels: int = 3):

@@ -16,7 +16,7 @@ from tubelet.training.data import VideoData
 from tubelet.training.optim import accumulation
 from tubelet.training.progress import Progress
 from tubelet.training.ranks import is_first_rank
-from tubelet.training.resume import AtomicCheckpoints
+from tubelet.training.resume import AtomicCheckpoints, SaveLast
 from tubelet.training.validate import BESIDE_TARGET
 from tubelet.video.annotations import Catalogue
 from tubelet.video.sampling import order_named
@@ -81,8 +81,10 @@ def build_predictor(cfg: DictConfig, num_classes: int) -> Predictor:
 
 def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
     """The trainer of a training run, with its callbacks, loggers and gradient accumulation."""
-    loggers = [build(node) for node in (cfg.logger or {}).values()]
-    callbacks = [Progress(), *(build(node) for node in (cfg.callbacks or {}).values())]
+    loggers = [build(node) for node in (cfg.logger or {}).values() if node]
+    callbacks = [Progress(), *(build(node) for node in (cfg.callbacks or {}).values() if node)]
+    if not any(isinstance(callback, SaveLast) for callback in callbacks):
+        raise ValueError("callbacks.last is missing: without it a run leaves no checkpoint to resume from or to test")
     if not loggers:  # LearningRateMonitor refuses to run without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     trainer = build(

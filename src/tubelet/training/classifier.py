@@ -38,7 +38,10 @@ class Evaluator(L.LightningModule):
         self.count(batch)
         probabilities = self.predictor(batch["video"])
         label, failed = batch["label"], torch.tensor([reason != "" for reason in batch["failure"]])
-        self.eval_loss.update(nn.functional.nll_loss(probabilities.clamp_min(1e-12).log(), label), len(label))
+        read = ~failed.to(label.device)
+        if read.any():  # an answer to a black clip says nothing of the model
+            loss = nn.functional.nll_loss(probabilities[read].clamp_min(1e-12).log(), label[read])
+            self.eval_loss.update(loss, int(read.sum()))
         self.answers.update(batch["index"], label, failed.to(label.device), probabilities)
         self._failed_now.update(reason for reason in batch["failure"] if reason)
 
@@ -107,7 +110,10 @@ class Classifier(Evaluator):
 
     def configure_optimizers(self) -> dict:
         steps = self._steps_per_epoch()
-        num_steps = steps * self.trainer.max_epochs if self.trainer.max_steps < 0 else self.trainer.max_steps
+        limits = [n for n in (self.trainer.max_steps, steps * (self.trainer.max_epochs or 0)) if n > 0]
+        if not limits:
+            raise ValueError("trainer.max_epochs or trainer.max_steps must end the run: the schedule needs its length")
+        num_steps = min(limits)
         optimizer, schedule = self.optim.build(self.predictor.model, steps, num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

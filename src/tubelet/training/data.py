@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from tubelet.training.resume import ResumableLoader
 from tubelet.video.annotations import Catalogue
 from tubelet.video.dataset import TrainingDataset, VideoDataset
+from tubelet.video.open import READERS
 from tubelet.video.order import EvaluationOrder, TrainingOrder
 from tubelet.video.sampling import Order
 from tubelet.video.transforms import without_untrue_flips
@@ -48,6 +49,15 @@ class VideoData(L.LightningDataModule):
         super().__init__()
         if on_error not in ("raise", "skip"):
             raise ValueError(f"data.on_error={on_error} is neither raise nor skip")
+        for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"data.{key}={value} is not a whole number of at least {least}")
+        if eval_batch_size is not None and eval_batch_size < 1:
+            raise ValueError(f"data.eval_batch_size={eval_batch_size} is not a whole number of at least 1")
+        if reader not in READERS:
+            raise ValueError(f"data.reader={reader} is unknown; the readers are {', '.join(READERS)}")
+        if clip["stride"] < 1:
+            raise ValueError(f"clip.stride={clip['stride']} is not a whole number of at least 1")
         self.catalogue, self.seed, self.step = catalogue, seed, step
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers = num_workers

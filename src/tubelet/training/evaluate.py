@@ -25,6 +25,8 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
     with recorded(cfg.run_dir, ckpt=cfg.ckpt, overrides=overrides) as record:
         checkpoint = load_checkpoint(cfg.ckpt)
         cfg = as_trained(cfg, checkpoint)
+        if cfg.subset not in ("train", "val", "test"):
+            raise ValueError(f"subset={cfg.subset} is not train, val or test")
         catalogue = build.build_catalogue(cfg.data)
         if list(catalogue.classes) != list(checkpoint.classes):
             raise ValueError(other_classes(checkpoint.classes, catalogue.classes))
@@ -40,11 +42,11 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
         with children_run("eval", cfg.run_dir):
             trainer.test(evaluator, data, verbose=False)
             record |= evaluator.counts()
-        record["test"] = finish_results(evaluator.results, cfg, cfg.subset, catalogue)
-    test = record["test"]
+        record[cfg.subset] = finish_results(evaluator.results, cfg, cfg.subset, catalogue)
+    test = record[cfg.subset]
     log.info("top-1  %.4f   top-5  %.4f", test["top1"], test["top5"])
     log.info("    %s", test["protocol"])
-    if "within_twins" in test:
+    if test.get("within_twins") is not None:
         log.info("within twin pairs  %.4f   answered with the twin  %.4f", test["within_twins"], test["answered_twin"])
     log.info("videos %d, of them unreadable %d (counted as wrong)", test["videos"], test["failures"])
     log.info("written: %s/{metrics.json,predictions.csv}", os.path.relpath(cfg.run_dir))
@@ -54,6 +56,8 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
 def as_trained(cfg: DictConfig, checkpoint: Checkpoint) -> DictConfig:
     """The evaluation's config, with the checkpoint's values wherever it says null."""
     trained = OmegaConf.create(checkpoint.config)
+    if "_target_" not in cfg.data:
+        checkpoint.data()  # nothing that the file names is called unchecked
     merged = cfg.copy()
     OmegaConf.set_struct(merged, False)
     merged.clip = trained.clip

@@ -108,7 +108,8 @@ def _train(cfg: DictConfig) -> float:
     def job(overrides: list[str]) -> float:
         from tubelet.training.train import train
 
-        return train(cfg, overrides)["best"]["val/top1"]
+        record = train(cfg, overrides)
+        return next(iter(record["best"].values()), record["test"]["top1"])
 
     return _run(job, cfg, "train")
 
@@ -117,7 +118,7 @@ def _evaluate(cfg: DictConfig) -> float:
     def job(overrides: list[str]) -> float:
         from tubelet.training.evaluate import evaluate
 
-        return evaluate(cfg, overrides)["test"]["top1"]
+        return evaluate(cfg, overrides)[cfg.subset]["top1"]
 
     return _run(job, cfg, "eval")
 

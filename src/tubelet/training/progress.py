@@ -40,6 +40,7 @@ class Progress(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
+        self._last = time.monotonic()  # validation is not training time
         figures = {k: float(v) for k, v in trainer.callback_metrics.items()}
         told = f"train loss {module.train_loss.compute():.3f}"
         told += f"  val loss {figures['val/loss']:.3f}  val top-1 {figures['val/top1']:.3f}"

@@ -5,14 +5,15 @@ from omegaconf import DictConfig
 from tubelet.video.annotations import Catalogue
 
 
-def protocol(cfg: DictConfig, subset: str, catalogue: Catalogue) -> str:
+def protocol(cfg: DictConfig, subset: str, catalogue: Catalogue, num_evaluated: int) -> str:
     """One line: videos, views, clip, transform, averaging and order."""
     clip, views = cfg.clip, cfg.views
     videos = getattr(catalogue, subset)
     shared = " (those of validation)" if subset == "test" and videos == catalogue.val else ""
     order = f"frozen at {cfg.frozen_at}" if cfg.order == "frozen" else cfg.order
+    number = f"{len(videos)}" if num_evaluated == len(videos) else f"{num_evaluated} of {len(videos)}"
     return (
-        f"{len(videos)} {subset} videos{shared}, {views.clips} x {views.crops} views (clips x crops), "
+        f"{number} {subset} videos{shared}, {views.clips} x {views.crops} views (clips x crops), "
         f"{clip.num_frames} frames, stride {clip.stride}, short side {clip.resize}, crop {clip.crop}, "
         f"mean of softmax over views, frames {order}"
     )

@@ -20,7 +20,7 @@ PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", 
 def write_json(path: Path, content: Mapping) -> None:
     """Whole or not at all: a reader never sees half a file."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    partial.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
     os.replace(partial, path)
 
 
@@ -37,9 +37,10 @@ def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
     try:
         yield record
         record["status"] = "finished"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as interrupt:  # Lightning makes a SystemExit of Ctrl-C and of SIGTERM
         record["status"] = "interrupted"
-        raise
+        numbers = interrupt.args if isinstance(interrupt, KeyboardInterrupt) else ()
+        raise KeyboardInterrupt(*numbers) from None
     except BaseException as error:
         record["status"] = "failed"
         record["error"] = f"{type(root(error)).__name__}: {root(error)}"
@@ -55,12 +56,14 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit that this code is from, with `+changes` where files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    asked = [["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"]]
+    here = Path(__file__)
+    ours = ["ls-files", "--error-unmatch", here.name]  # else an installed package names the user's own repository
+    asked = [ours, ["rev-parse", "HEAD"], ["status", "--porcelain"]]
     try:
-        commit, changes = (
-            subprocess.run(q, cwd=here, capture_output=True, text=True, check=True).stdout for q in asked
-        )
+        answers = [
+            subprocess.run(["git", *words], cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
+            for words in asked
+        ]
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit.strip() + ("+changes" if changes.strip() else "")
+    return answers[1] + ("+changes" if answers[2] else "")

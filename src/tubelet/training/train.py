@@ -51,6 +51,9 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
                 _fit_and_test(classifier, data, trainer, cfg, record)
         finally:
             record["clips_per_second"] = round(_one(trainer, Progress).clips_per_second, 1)
+            # Of this rank alone, for a run that ended early; a finished one has counted over all ranks.
+            record.setdefault("readers", dict(classifier.readers))
+            record.setdefault("failures", dict(classifier.failures))
             close_loggers(trainer)
     _summary(cfg, record)
     return record
@@ -61,12 +64,13 @@ def _fit_and_test(classifier: Classifier, data: VideoData, trainer: L.Trainer, c
         trainer.fit(classifier, data, ckpt_path=cfg.ckpt, weights_only=True)
     except SystemExit:  # what Lightning makes of KeyboardInterrupt
         raise KeyboardInterrupt(_one(trainer, SaveLast).received or signal.SIGINT) from None
-    best = next(callback for callback in trainer.checkpoint_callbacks if callback.monitor)
-    record["best"] = {best.monitor: best.best_model_score.item()}
-    record["val"] = {key: value.item() for key, value in trainer.callback_metrics.items() if "val/" in key}
+    scored = (c for c in trainer.checkpoint_callbacks if c.monitor and c.best_model_score is not None)
+    best = next(scored, None)  # none where no validation was run
+    record["best"] = {} if best is None else {best.monitor: best.best_model_score.item()}
+    record["last_val"] = {key: value.item() for key, value in trainer.callback_metrics.items() if "val/" in key}
     # Where validation and test are the same videos, the best checkpoint was chosen on them, and its figure is too good.
     shared = data.catalogue.test == data.catalogue.val
-    tested = _one(trainer, SaveLast).path if shared else best.best_model_path
+    tested = _one(trainer, SaveLast).path if shared or best is None else best.best_model_path
     record["tested"] = os.path.relpath(tested, cfg.run_dir)
     trainer.test(classifier, data, ckpt_path=tested, verbose=False, weights_only=True)
     record["test"] = finish_results(classifier.results, cfg, "test", data.catalogue)
@@ -84,7 +88,7 @@ def finish_results(results: Results, cfg: DictConfig, subset: str, catalogue: Ca
     """Write predictions.csv; returns what metrics.json says of the evaluation."""
     if is_first_rank():
         results.write_predictions(os.path.join(cfg.run_dir, "predictions.csv"))
-    return {"protocol": protocol(cfg, subset, catalogue), **results.metrics()}
+    return {"protocol": protocol(cfg, subset, catalogue, len(results.videos)), **results.metrics()}
 
 
 def close_loggers(trainer: L.Trainer) -> None:
@@ -119,7 +123,8 @@ def _summary(cfg: DictConfig, record: dict) -> None:
     test, where = record["test"], os.path.relpath(cfg.run_dir)
     log.info("")
     log.info("done in %.0f s, %.0f training clips/s", record["seconds"], record["clips_per_second"])
-    log.info("best validation top-1  %.4f", record["best"]["val/top1"])
+    for name, value in record["best"].items():
+        log.info("best %s  %.4f", name, value)
     log.info("test top-1  %.4f   top-5  %.4f   of %s", test["top1"], test["top5"], record["tested"])
     log.info("    %s", test["protocol"])
     if record["failures"]:

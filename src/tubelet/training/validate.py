@@ -30,10 +30,9 @@ def check_keys(cfg: DictConfig, name: str, config_dir: str) -> None:
     top = (set(primary) | groups | {"model", "clip"}) - {"defaults", "hydra", "experiment"}
     _refuse_unknown("", plain, top)
     for key, node in plain.items():
+        _refuse_missing(key, node)
         if isinstance(node, dict):
             _check_node(key, node, known, key in NAMED_FREELY)
-    for key in sorted(OmegaConf.missing_keys(cfg)):
-        raise ValueError(f"{key} has no value; give it on the command line: {key}=...")
 
 
 def _check_node(path: str, node: dict, known: dict[str, set[str]], free: bool) -> None:
@@ -45,8 +44,16 @@ def _check_node(path: str, node: dict, known: dict[str, set[str]], free: bool) -
         if allowed > OF_HYDRA:
             _refuse_unknown(path, node, allowed)
     for key, child in node.items():
+        _refuse_missing(f"{path}.{key}", child)
         if isinstance(child, dict):
+            if free and TARGET not in child:
+                raise ValueError(f"{path}.{key}: there is no such entry{nearest(key, set(node) - {key}, f'{path}.')}")
             _check_node(f"{path}.{key}", child, known, False)
+
+
+def _refuse_missing(path: str, value: object) -> None:
+    if value == "???":
+        raise ValueError(f"{path} has no value; give it on the command line: {path}=...")
 
 
 def _refuse_unknown(path: str, node: dict, allowed: set[str]) -> None:
@@ -65,7 +72,8 @@ def _signature(target: str) -> set[str]:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{TARGET}={target} cannot be imported: {error}") from error
-    return set(inspect.signature(found).parameters)
+    parameters = inspect.signature(found).parameters.values()
+    return {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
 def _listed_keys(config_dir: Path) -> dict[str, set[str]]:

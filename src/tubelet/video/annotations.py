@@ -47,12 +47,16 @@ def read_folder(
         names = list(classes or _classes_in(top / "train"))
         train = list_class_folders(top / "train", names)
         kept = next((top / name for name in ("val", "validation", "valid") if (top / name).is_dir()), top / "test")
+        if not kept.is_dir():
+            raise FileNotFoundError(f"{root}: there is a train folder, but neither val nor test beside it")
         val_videos = list_class_folders(kept, names)
         test = list_class_folders(top / "test", names) if (top / "test").is_dir() else val_videos
         return Catalogue(names, train, val_videos, test)
     if not 0 < val < 1:
         raise ValueError(f"data.val={val} is not a share between 0 and 1")
     names = list(classes or _classes_in(top))
+    if group and not any(re.search(group, os.path.basename(v.path)) for v in list_class_folders(top, names)):
+        raise ValueError(f"data.group={group} matches no file name in {root}, so it would keep nothing together")
     train, val_videos = _split(list_class_folders(top, names), names, val, group)
     return Catalogue(names, train, val_videos, val_videos)
 

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -67,10 +68,10 @@ def read_motion(root: str, train: int, val: int, test: int, seed: int) -> Catalo
 
 def generate(root: str, manifest: dict[str, int]) -> None:
     """Write all videos beside `root` and give the folder its name at the end, so that `root` is whole or absent."""
-    building = Path(f"{root}.partial-{os.getpid()}")
-    for left_by_a_kill in Path(root).parent.glob(f"{Path(root).name}.partial-*"):
-        if not _runs(int(left_by_a_kill.name.rpartition("-")[2])):
-            shutil.rmtree(left_by_a_kill)
+    parent = Path(root).absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f"{Path(root).name}.partial-", dir=parent))
+    building.chmod(0o755)  # mkdtemp makes it private
     jobs = []
     for number, split in enumerate(("train", "val", "test")):
         for name in CLASSES:
@@ -93,18 +94,6 @@ def generate(root: str, manifest: dict[str, int]) -> None:
     except BaseException:  # also Ctrl-C: nothing half made stays behind
         shutil.rmtree(building, ignore_errors=True)
         raise
-
-
-def _runs(pid: int) -> bool:
-    """Whether there is a process of this number; elsewhere than on POSIX, where asking would end it, always."""
-    try:
-        if os.name == "posix":
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # of another user, but there
-    return True
 
 
 def _write(path: str, label: int, seed: tuple[int, ...]) -> None:

@@ -4,6 +4,7 @@ from tubelet.video.decord import SeekingReader
 from tubelet.video.pyav import Header, LinearReader, read_header
 from tubelet.video.reader import DecodeError, Reader
 
+READERS = ("auto", "decord", "pyav")
 # (container, codec) pairs in which decord's seeking proved equal to linear reading, by tests/video/test_readers.py,
 # provided that the header check of each file holds (see `Header.seekable`). All else is read from its first frame on.
 EXACT_SEEK = {("mp4", "h264"), ("matroska", "h264"), ("matroska", "vp9"), ("matroska", "vp8")}
@@ -15,8 +16,8 @@ def open_video(path: str, reader: str = "auto") -> Reader:
 
     Raises DecodeError, also where decord is asked for and would not be exact.
     """
-    if reader not in ("auto", "decord", "pyav"):
-        raise ValueError(f"data.reader={reader} is unknown; the readers are auto, decord and pyav")
+    if reader not in READERS:
+        raise ValueError(f"data.reader={reader} is unknown; the readers are {', '.join(READERS)}")
     if reader == "pyav":
         return LinearReader(path)
     header = read_header(path)

@@ -5,6 +5,7 @@ than that: the clip starts at frame 0 and its last frame is repeated, as in Slow
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -29,8 +30,8 @@ def random_clip(num_frames: int, clip_frames: int, stride: int, generator: Gener
 def even_clips(num_frames: int, clip_frames: int, stride: int, num_clips: int) -> Tensor:
     """Dense sampling for testing: (num_clips, T), starts spread evenly from the first possible to the last possible.
 
-    Start k of K is floor(k * last / (K - 1)), and the centre for K = 1: the grid of mmaction2, and of SlowFast with
-    TEST.USE_OFFSET_SAMPLING; SlowFast's and TimeSformer's default is k * last / K instead.
+    Start k of K is floor(k * last / (K - 1)), and the centre for K = 1. mmaction2 rounds that to the nearest;
+    SlowFast and TimeSformer start at k * last / K by default.
     """
     last = last_start(num_frames, clip_frames, stride)
     starts = [last // 2] if num_clips == 1 else [k * last // (num_clips - 1) for k in range(num_clips)]
@@ -63,13 +64,13 @@ def strided(indices: Tensor, generator: Generator) -> Tensor:
 
 def frozen(at: int) -> Order:
     """One frame of the clip, the one in place `at` (negative counts from the end), shown T times."""
+    return partial(_freeze, at=at)  # a partial, since worker processes that are spawned are sent it
 
-    def freeze(indices: Tensor, generator: Generator) -> Tensor:
-        if not -len(indices) <= at < len(indices):
-            raise ValueError(f"frozen_at={at} is not a place in a clip of {len(indices)} frames")
-        return indices[at].expand(len(indices))
 
-    return freeze
+def _freeze(indices: Tensor, generator: Generator, at: int) -> Tensor:
+    if not -len(indices) <= at < len(indices):
+        raise ValueError(f"frozen_at={at} is not a place in a clip of {len(indices)} frames")
+    return indices[at].expand(len(indices))
 
 
 def order_named(name: str, frozen_at: int) -> Order:
