@@ -13,7 +13,7 @@ import pytest
 import tubelet.video.open
 from tubelet.video.decord import SeekingReader
 from tubelet.video.open import open_video
-from tubelet.video.pyav import LinearReader
+from tubelet.video.pyav import LinearReader, write_video
 from tubelet.video.reader import DecodeError, Reader
 
 FPS = 25
@@ -124,3 +124,15 @@ def test_a_decode_error_without_a_reason_says_so():
 def test_an_unknown_reader_is_a_value_error_that_lists_the_readers():
     with pytest.raises(ValueError, match=r"data\.reader=opencv is unknown; the readers are auto, decord, pyav"):
         open_video("never opened.mp4", "opencv")
+
+
+@pytest.mark.parametrize(("width", "height"), [(72, 64), (64, 48), (16, 24)])
+def test_a_size_that_decord_cannot_read_is_read_all_the_same(width, height, tmp_path, monkeypatch):
+    monkeypatch.setattr("tubelet.video.open.SEEK_PAYS", 0)
+    path = str(tmp_path / "narrow.mp4")
+    frames = [np.full((height, width, 3), 10 * i, dtype=np.uint8) for i in range(12)]
+    write_video(path, frames, fps=10, qp="0")
+    with open_video(path, "auto") as reader:
+        read = reader.read([11, 0, 5])
+    assert read.shape == (3, 3, height, width)
+    assert read.float().mean(dim=(1, 2, 3)).tolist() == pytest.approx([110, 0, 50], abs=2)  # colour conversion rounds

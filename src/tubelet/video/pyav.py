@@ -20,7 +20,7 @@ logging.getLogger("libav").setLevel(logging.CRITICAL)  # reasons reach the user 
 CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
 KEPT_BYTES = 256 * 2**20  # a file whose decoded frames fit in this is decoded once, a larger one twice
 IDR, SLICE = 5, 1  # H.264 unit types, ITU-T H.264 table 7-1
-NARROW = 128  # pixels: decord opens pictures 16, 24, 48 or 72 wide, but cannot read them
+NOT_BY_DECORD = {16, 24, 48, 72}  # pixels: it opens pictures that wide, but fails to read them; heights after turning
 VP8_SHOW_FRAME = 0x10  # bit of a packet's first byte, RFC 6386 section 9.1; clear in frames that are only referred to
 
 
@@ -63,7 +63,7 @@ def read_header(path: str) -> Header:
         starts_afresh = all(_is_idr(packet, stream) for packet in packets if packet.is_keyframe) or codec != "h264"
         one_frame_each = None not in times and len(times) == len(packets) and not any(p.is_discard for p in packets)
         shown = codec != "vp8" or all(memoryview(packet)[0] & VP8_SHOW_FRAME for packet in packets)
-        sized = stream.width >= NARROW and stream.height >= NARROW
+        sized = not {stream.width, stream.height} & NOT_BY_DECORD
         alone = len(container.streams.video) == 1  # of several streams, decord and PyAV may choose another one
         seekable = (
             bool(packets) and packets[0].is_keyframe and one_frame_each and starts_afresh and shown and alone and sized
