@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SMALL = [  # 2 epochs of 3 steps on 24 generated videos
+    "experiment=demo",
     "data.train=24",
     "data.val=8",
     "data.test=16",

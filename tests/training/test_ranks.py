@@ -11,6 +11,7 @@ from tubelet.evaluation.checkpoint import load_checkpoint
 pytestmark = pytest.mark.xdist_group("ranks")
 
 PLAIN = [  # plain gradient descent, so that nothing hides a difference of gradients
+    "experiment=demo",
     *("optim.optimizer={_target_: torch.optim.SGD, _partial_: true}", "~optim.optimizer.betas", "optim.lr=0.05"),
     *("optim.warmup_epochs=0", "optim.total_batch=8", "model.depth=1", "trainer.max_epochs=1", "data.num_workers=1"),
     *("data.train=24", "data.val=8", "data.test=16", "logger=csv", "trainer.log_every_n_steps=1"),

@@ -16,6 +16,7 @@ from tubelet.evaluation.checkpoint import load_checkpoint
 pytestmark = pytest.mark.xdist_group("ranks")
 ROOT = Path(__file__).parents[2]
 RUN = [  # 2 epochs of 6 steps of 2 batches; drop path draws from torch's generator in every step
+    "experiment=demo",
     *("data.train=24", "data.val=8", "data.test=16", "data.batch_size=2", "optim.total_batch=4", "model.depth=2"),
     *("model.drop_path=0.3", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=csv"),
     "callbacks.last.every_n_steps=1",
@@ -84,6 +85,33 @@ def test_a_resume_with_another_model_or_normalisation_says_what_differs(motion_r
 
 
 def test_ckpt_last_without_a_run_says_where_it_looked(tmp_path, run_script):
-    told = run_script("train.py", "ckpt=last", cwd=tmp_path, check=False)
+    told = run_script("train.py", "experiment=demo", "ckpt=last", cwd=tmp_path, check=False)
     assert told.returncode == 1
     assert told.stderr == "error: ckpt=last: there is no runs/vivit_joint_tiny_motion/*/checkpoints/last.ckpt\n"
+
+
+def test_sigterm_while_videos_are_generated_leaves_nothing_half_made_and_is_recorded(tmp_path):
+    environment = os.environ | {"HOME": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "train.py"), "experiment=demo", "data.root=motion", "run_dir=run"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as process:
+        while not list(tmp_path.glob("motion.partial-*/train/*/*.mp4")) and process.poll() is None:
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(60) == 143
+    assert not list(tmp_path.glob("motion*"))
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["status"] == "interrupted"
+
+
+def test_an_evaluation_that_is_interrupted_says_so(motion_root, tmp_path, run_script):
+    run_script("train.py", *RUN, "trainer.max_epochs=1", f"data.root={motion_root}", "run_dir=run", cwd=tmp_path)
+    many = tmp_path / "many.txt"  # the same videos over and over: long enough to be interrupted
+    many.write_text("".join(f"{path}\t0\n" for path in motion_root.glob("test/*/*.mp4")) * 1000)
+    (tmp_path / "classes.txt").write_text("\n".join(load_checkpoint(str(tmp_path / "run/checkpoints/last.ckpt")).classes))
+    data = ["data=list", "data.train=many.txt", "data.val=many.txt", "data.classes=classes.txt", "data.root=/"]
+    command = [sys.executable, str(ROOT / "eval.py"), "ckpt=run/checkpoints/last.ckpt", "run_dir=eval", *data]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "eval/config.yaml").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(60) == 143
+    assert json.loads((tmp_path / "eval/metrics.json").read_text())["status"] == "interrupted"

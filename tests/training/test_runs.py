@@ -83,7 +83,7 @@ def test_eval_takes_other_views_another_subset_and_another_order(trained, tmp_pa
 
 
 def test_eval_takes_the_precision_of_the_training(motion_root, tmp_path, run_script):
-    overrides = ["data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
+    overrides = ["experiment=demo", "data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
     overrides += [f"data.root={motion_root.parent / 'few'}", "data.num_workers=0", "trainer.max_epochs=1", "logger=csv"]
     overrides += ["trainer.accelerator=cpu", "trainer.precision=bf16-mixed", "model.depth=1", "run_dir=run"]
     run_script("train.py", *overrides, cwd=tmp_path)
@@ -92,7 +92,7 @@ def test_eval_takes_the_precision_of_the_training(motion_root, tmp_path, run_scr
 
 
 def test_a_run_without_validation_tests_its_last_checkpoint(motion_root, tmp_path, run_script):
-    overrides = ["data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
+    overrides = ["experiment=demo", "data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
     overrides += [f"data.root={motion_root.parent / 'few'}", "data.num_workers=0", "trainer.max_epochs=1", "logger=csv"]
     overrides += ["trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=2", "model.depth=1", "run_dir=run"]
     run_script("train.py", *overrides, cwd=tmp_path)
@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_the_number_of_workers(mot
     weights = []
     for workers in (0, 2):
         folder = tmp_path / str(workers)
-        overrides = ["data.train=24", "data.val=8", "data.test=16", f"data.root={motion_root}", "model.depth=1"]
+        overrides = ["experiment=demo", "data.train=24", "data.val=8", "data.test=16", f"data.root={motion_root}", "model.depth=1"]
         overrides += ["optim.total_batch=8", "data.batch_size=8", f"data.num_workers={workers}", f"run_dir={folder}"]
         overrides += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "logger=csv"]
         command = [sys.executable, str(ROOT / "train.py"), *overrides]

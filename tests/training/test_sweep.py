@@ -8,7 +8,7 @@ pytestmark = pytest.mark.xdist_group("ranks")
 
 
 def test_a_failing_job_is_recorded_and_the_rest_of_the_sweep_goes_on(motion_root, tmp_path, run_script):
-    small = ["data.train=24", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
+    small = ["experiment=demo", "data.train=24", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
     small += ["data.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu", "model.dim=24"]
     swept = ["-m", f"data.root={motion_root}", "model.heads=2,5,3", "hydra.sweep.dir=sweep"]
     process = run_script("train.py", *swept, *small, cwd=tmp_path, check=False)

@@ -152,6 +152,15 @@ def test_an_interrupted_generation_leaves_nothing_behind(
     assert len(read_motion(str(tmp_path / "data"), **FEW, seed=0).train) == 16
 
 
+def test_what_a_killed_generation_left_is_removed_after_an_hour(tmp_path: Path):
+    for name, age in (("data.partial-old", 4000), ("data.partial-new", 60), ("other.partial-old", 4000)):
+        (tmp_path / name / "train").mkdir(parents=True)
+        changed = time.time() - age
+        os.utime(tmp_path / name, (changed, changed))
+    read_motion(str(tmp_path / "data"), **FEW, seed=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "data.partial-new", "other.partial-old"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups to kill")
 def test_a_generation_killed_in_the_middle_leaves_no_folder_of_that_name(tmp_path: Path):
     root = tmp_path / "data"

@@ -82,6 +82,8 @@ def build_predictor(cfg: DictConfig, num_classes: int) -> Predictor:
 def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
     """The trainer of a training run, with its callbacks, loggers and gradient accumulation."""
     loggers = [build(node) for node in (cfg.logger or {}).values() if node]
+    for logger in loggers:  # Lightning always hands W&B this argument, and W&B warns that it has no effect
+        getattr(logger, "_wandb_init", {}).pop("anonymous", None)
     callbacks = [Progress(), *(build(node) for node in (cfg.callbacks or {}).values() if node)]
     if not any(isinstance(callback, SaveLast) for callback in callbacks):
         raise ValueError("callbacks.last is missing: without it a run leaves no checkpoint to resume from or to test")

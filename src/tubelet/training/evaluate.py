@@ -66,4 +66,6 @@ def as_trained(cfg: DictConfig, checkpoint: Checkpoint) -> DictConfig:
             given = {key: value for key, value in cfg[node].items() if value is not None}
             merged[node] = OmegaConf.merge(trained[node], given)
     merged.trainer.precision = cfg.trainer.precision or trained.trainer.precision
+    for key in ("order", "frozen_at"):
+        merged[key] = trained[key] if cfg[key] is None else cfg[key]
     return merged

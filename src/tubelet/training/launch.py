@@ -41,10 +41,16 @@ def launch(name: str) -> None:
     # torch's threads would spin while they wait for each other, and take the cores from the decoding processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     job = {"train": _train, "eval": _evaluate}[name]
+    signal.signal(signal.SIGTERM, _interrupt)
     with told_in_one_line():
         if name == "train":
             sys.argv[1:] = into_the_same_folder(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """SIGTERM ends a run as Ctrl-C does: what is half made is removed, and the record says what happened."""
+    raise KeyboardInterrupt(number)
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:

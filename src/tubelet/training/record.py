@@ -39,8 +39,8 @@ def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
         record["status"] = "finished"
     except (KeyboardInterrupt, SystemExit) as interrupt:  # Lightning makes a SystemExit of Ctrl-C and of SIGTERM
         record["status"] = "interrupted"
-        numbers = interrupt.args if isinstance(interrupt, KeyboardInterrupt) else ()
-        raise KeyboardInterrupt(*numbers) from None
+        first = interrupt if isinstance(interrupt, KeyboardInterrupt) else interrupt.__context__
+        raise KeyboardInterrupt(*(first.args if first else ())) from None
     except BaseException as error:
         record["status"] = "failed"
         record["error"] = f"{type(root(error)).__name__}: {root(error)}"

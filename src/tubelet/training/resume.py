@@ -101,11 +101,11 @@ class SaveLast(L.Callback):
         if asked or due:
             trainer.save_checkpoint(self.path)
         if asked:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(self.received or signal.SIGINT)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         if self.received is not None and trainer.world_size == 1:  # the newest save is at most every_n_steps old
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(self.received)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         trainer.save_checkpoint(self.path)

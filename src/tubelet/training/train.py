@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TypeVar
@@ -60,10 +59,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
 
 
 def _fit_and_test(classifier: Classifier, data: VideoData, trainer: L.Trainer, cfg: DictConfig, record: dict) -> None:
-    try:
-        trainer.fit(classifier, data, ckpt_path=cfg.ckpt, weights_only=True)
-    except SystemExit:  # what Lightning makes of KeyboardInterrupt
-        raise KeyboardInterrupt(_one(trainer, SaveLast).received or signal.SIGINT) from None
+    trainer.fit(classifier, data, ckpt_path=cfg.ckpt, weights_only=True)
     scored = (c for c in trainer.checkpoint_callbacks if c.monitor and c.best_model_score is not None)
     best = next(scored, None)  # none where no validation was run
     record["best"] = {} if best is None else {best.monitor: best.best_model_score.item()}

@@ -11,8 +11,10 @@ compression cannot give away the direction either.
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -70,7 +72,11 @@ def generate(root: str, manifest: dict[str, int]) -> None:
     """Write all videos beside `root` and give the folder its name at the end, so that `root` is whole or absent."""
     parent = Path(root).absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f"{Path(root).name}.partial-", dir=parent))
+    prefix = f"{Path(root).name}.partial-"
+    for left in parent.glob(f"{prefix}*"):
+        if time.time() - left.stat().st_mtime > 3600:  # of a killed process: none works on it for an hour
+            shutil.rmtree(left, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     building.chmod(0o755)  # mkdtemp makes it private
     jobs = []
     for number, split in enumerate(("train", "val", "test")):
@@ -81,7 +87,7 @@ def generate(root: str, manifest: dict[str, int]) -> None:
             path = building / split / CLASSES[label] / f"{i // len(CLASSES):05d}.mp4"
             jobs.append((str(path), label, (manifest["seed"], number, i)))
     try:
-        with ProcessPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
+        with ProcessPoolExecutor(min(os.cpu_count() or 1, 16), initializer=_leave_signals_to_parent) as pool:
             done = pool.map(_write, *zip(*jobs, strict=True), chunksize=16)
             seconds = 0.5 if sys.stderr.isatty() else 10.0  # between two updates: a log file wants few
             list(tqdm(done, f"generating {root}", len(jobs), unit=" videos", mininterval=seconds))
@@ -94,6 +100,12 @@ def generate(root: str, manifest: dict[str, int]) -> None:
     except BaseException:  # also Ctrl-C: nothing half made stays behind
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def _leave_signals_to_parent() -> None:
+    """Ctrl-C reaches every process of a terminal: the parent alone answers it, by ending the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _write(path: str, label: int, seed: tuple[int, ...]) -> None:
