@@ -33,8 +33,8 @@ def test_a_wheel_trains_in_another_folder(unpacked, motion_root, tmp_path):
     found = in_another_folder(unpacked, "import tubelet; print(tubelet.__file__)", tmp_path)
     assert found.strip() == str(unpacked / "tubelet/__init__.py")
     arguments = ["tubelet", "train", "experiment=demo", f"data.root={motion_root}", "data.train=24", "data.val=8"]
-    arguments += ["data.test=16", "data.batch_size=8", "optim.total_batch=8", "data.num_workers=0", "trainer.max_epochs=1"]
-    arguments += ["model.depth=1", "trainer.accelerator=cpu", "logger=csv", "run_dir=mine"]
+    arguments += ["data.test=16", "data.batch_size=8", "optim.total_batch=8", "data.num_workers=0"]
+    arguments += ["trainer.max_epochs=1", "model.depth=1", "trainer.accelerator=cpu", "logger=csv", "run_dir=mine"]
     code = f"import sys; sys.argv = {arguments!r}; from tubelet.commands.main import main; main()"
     in_another_folder(unpacked, code, tmp_path)
     assert (tmp_path / "mine/checkpoints/best.ckpt").exists()

@@ -106,7 +106,8 @@ def test_an_evaluation_that_is_interrupted_says_so(motion_root, tmp_path, run_sc
     run_script("train.py", *RUN, "trainer.max_epochs=1", f"data.root={motion_root}", "run_dir=run", cwd=tmp_path)
     many = tmp_path / "many.txt"  # the same videos over and over: long enough to be interrupted
     many.write_text("".join(f"{path}\t0\n" for path in motion_root.glob("test/*/*.mp4")) * 1000)
-    (tmp_path / "classes.txt").write_text("\n".join(load_checkpoint(str(tmp_path / "run/checkpoints/last.ckpt")).classes))
+    classes = load_checkpoint(str(tmp_path / "run/checkpoints/last.ckpt")).classes
+    (tmp_path / "classes.txt").write_text("\n".join(classes))
     data = ["data=list", "data.train=many.txt", "data.val=many.txt", "data.classes=classes.txt", "data.root=/"]
     command = [sys.executable, str(ROOT / "eval.py"), "ckpt=run/checkpoints/last.ckpt", "run_dir=eval", *data]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:

@@ -15,6 +15,11 @@ from tubelet.evaluation.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.xdist_group("run")  # the run is made once, in one worker
 ROOT = Path(__file__).parents[2]
+ONE_STEP = [  # an optimiser step on 8 videos
+    *("experiment=demo", "data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"),
+    *("data.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu", "model.depth=1", "logger=csv"),
+    "run_dir=run",
+]
 
 
 def evaluate(folder, *overrides):
@@ -83,19 +88,15 @@ def test_eval_takes_other_views_another_subset_and_another_order(trained, tmp_pa
 
 
 def test_eval_takes_the_precision_of_the_training(motion_root, tmp_path, run_script):
-    overrides = ["experiment=demo", "data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
-    overrides += [f"data.root={motion_root.parent / 'few'}", "data.num_workers=0", "trainer.max_epochs=1", "logger=csv"]
-    overrides += ["trainer.accelerator=cpu", "trainer.precision=bf16-mixed", "model.depth=1", "run_dir=run"]
-    run_script("train.py", *overrides, cwd=tmp_path)
+    root = f"data.root={motion_root.parent / 'few'}"
+    run_script("train.py", *ONE_STEP, root, "trainer.precision=bf16-mixed", cwd=tmp_path)
     evaluate(tmp_path / "eval", "ckpt=run/checkpoints/best.ckpt", "trainer.accelerator=cpu")
     assert (tmp_path / "eval/predictions.csv").read_text() == (tmp_path / "run/predictions.csv").read_text()
 
 
 def test_a_run_without_validation_tests_its_last_checkpoint(motion_root, tmp_path, run_script):
-    overrides = ["experiment=demo", "data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
-    overrides += [f"data.root={motion_root.parent / 'few'}", "data.num_workers=0", "trainer.max_epochs=1", "logger=csv"]
-    overrides += ["trainer.accelerator=cpu", "trainer.check_val_every_n_epoch=2", "model.depth=1", "run_dir=run"]
-    run_script("train.py", *overrides, cwd=tmp_path)
+    root = f"data.root={motion_root.parent / 'few'}"
+    run_script("train.py", *ONE_STEP, root, "trainer.check_val_every_n_epoch=2", cwd=tmp_path)
     record = json.loads((tmp_path / "run/metrics.json").read_text())
     assert (record["status"], record["best"], record["tested"]) == ("finished", {}, "checkpoints/last.ckpt")
 
@@ -121,9 +122,8 @@ def test_the_same_seed_gives_the_same_weights_whatever_the_number_of_workers(mot
     weights = []
     for workers in (0, 2):
         folder = tmp_path / str(workers)
-        overrides = ["experiment=demo", "data.train=24", "data.val=8", "data.test=16", f"data.root={motion_root}", "model.depth=1"]
-        overrides += ["optim.total_batch=8", "data.batch_size=8", f"data.num_workers={workers}", f"run_dir={folder}"]
-        overrides += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "logger=csv"]
+        overrides = [*ONE_STEP, "data.train=24", f"data.root={motion_root}", f"data.num_workers={workers}"]
+        overrides += [f"run_dir={folder}"]
         command = [sys.executable, str(ROOT / "train.py"), *overrides]
         threads = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run(command, cwd=tmp_path, env=threads, capture_output=True, check=True)

@@ -8,14 +8,14 @@ pytestmark = pytest.mark.xdist_group("ranks")
 
 
 def test_a_failing_job_is_recorded_and_the_rest_of_the_sweep_goes_on(motion_root, tmp_path, run_script):
-    small = ["experiment=demo", "data.train=24", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
-    small += ["data.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu", "model.dim=24"]
-    swept = ["-m", f"data.root={motion_root}", "model.heads=2,5,3", "hydra.sweep.dir=sweep"]
+    small = ["experiment=demo", "data.train=24", "data.val=8", "data.test=16", "data.batch_size=8"]
+    small += ["optim.total_batch=8", "data.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
+    swept = ["-m", f"data.root={motion_root}", "model.dim=24", "model.heads=2,5,3", "hydra.sweep.dir=sweep"]
     process = run_script("train.py", *swept, *small, cwd=tmp_path, check=False)
     assert process.returncode == 1
     records = [json.loads((tmp_path / f"sweep/{job}/metrics.json").read_text()) for job in range(3)]
     assert [record["status"] for record in records] == ["finished", "failed", "finished"]
-    assert [record["overrides"][1] for record in records] == ["model.heads=2", "model.heads=5", "model.heads=3"]
+    assert [record["overrides"][2] for record in records] == ["model.heads=2", "model.heads=5", "model.heads=3"]
     assert records[1]["error"].endswith("model: dim=24 is not a multiple of heads=5")
     assert "Traceback" in (tmp_path / "sweep/1/train.log").read_text()
     assert "error: model: dim=24 is not a multiple of heads=5" in process.stderr
