@@ -79,7 +79,7 @@ def test_drop_path_of_rate_zero_is_the_identity_in_training():
 def test_drop_path_zeroes_whole_sequences_and_scales_the_others(lead, rate):
     torch.manual_seed(0)
     x = torch.randn(*lead, s, D)
-    out = DropPath(rate).train()(x)
+    out = DropPath(rate, axes=len(lead)).train()(x)
     kept = (out != 0).flatten(-2).any(-1)  # (*lead)
     assert torch.equal(out[kept], x[kept] / (1 - rate))
     assert torch.equal(out[~kept], torch.zeros_like(x[~kept]))
@@ -96,10 +96,10 @@ def test_drop_path_keeps_the_mean_in_training(rate):
     assert mean == pytest.approx(1.0, abs=5 * (rate / (1 - rate) / draws) ** 0.5)
 
 
-def test_drop_path_draws_for_every_leading_index_on_its_own():
+def test_drop_path_draws_for_every_index_of_its_axes_on_its_own():
     torch.manual_seed(0)
     num_clips, num_frames = 1000, t
-    out = DropPath(0.5).train()(torch.ones(num_clips, num_frames, s, D))
+    out = DropPath(0.5, axes=2).train()(torch.ones(num_clips, num_frames, s, D))
     kept = out[..., 0, 0] != 0  # (clips, frames)
     patterns = (kept * torch.tensor([1, 2, 4])).sum(1).bincount(minlength=8) / num_clips
     # Three fair coins: each of the 8 patterns has share 1/8 with deviation 0.0105; five of them.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tubelet.layers.embed import TubeletEmbed, token_grid
+from tubelet.layers.embed import TubeletEmbed, clip_size, token_grid
 
 B, C, D = 2, 4, 7
 t, h, w = 3, 2, 5
@@ -86,11 +86,12 @@ def test_pixels_that_fill_no_tubelet_are_an_error_and_not_cut_off(embed, clip):
         (32, 224, (2, 16, 16), (16, 14, 14)),  # ViViT-B/16x2
         (8, 224, (1, 16, 16), (8, 14, 14)),  # TimeSformer
         (6, 20, (2, 10, 4), (3, 2, 5)),
+        (6, (8, 20), (2, 4, 4), (3, 2, 5)),
         (2, 16, (2, 16, 16), (1, 1, 1)),
     ],
 )
 def test_token_grid_counts_the_tubelets_along_each_axis(num_frames, crop, tubelet, expected):
-    assert token_grid(num_frames, crop, tubelet) == expected
+    assert token_grid(clip_size(num_frames, crop), tubelet) == expected
 
 
 @pytest.mark.parametrize(
@@ -107,5 +108,5 @@ def test_token_grid_counts_the_tubelets_along_each_axis(num_frames, crop, tubele
 )
 def test_token_grid_names_the_nearest_sizes_where_the_tubelet_does_not_fit(num_frames, crop, tubelet, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared below
-        token_grid(num_frames, crop, tubelet)
+        token_grid(clip_size(num_frames, crop), tubelet)
     assert str(error.value) == f"clip: {message}"

@@ -11,23 +11,34 @@ from torch import nn
 
 import tubelet.models
 from tubelet.models.mvit import MViT
-from tubelet.models.timesformer import Divided
-from tubelet.models.vivit import Joint
+from tubelet.models.timesformer import Alternating, Divided, JointSpaceTime, SpaceOnly
+from tubelet.models.vivit import (
+    FactorisedAttention,
+    FactorisedDotProduct,
+    FactorisedEncoder,
+    FactorisedStaged,
+    FrameMean,
+    Grid,
+    Joint,
+)
 
 NUM_CLASSES, CROP = 7, 8
 
 # Tiny models of depth 2 on (2 x 2) places, with T frames all different from the other sizes. MViT begins with (4 x 4).
 STAGES = dict(depths=(1, 1), q_strides=[(1, 1, 1), (1, 2, 2)], kv_strides=[(1, 2, 2), (1, 1, 1)])
 STAGES |= dict(patch_kernel=(3, 3, 3), patch_stride=(2, 2, 2))
-TINY = {
-    Joint: partial(Joint, NUM_CLASSES, 6, CROP, tubelet=(2, 4, 4), dim=12, depth=2, heads=3),
-    Divided: partial(Divided, NUM_CLASSES, 5, CROP, patch=4, dim=12, depth=2, heads=3),
+VIVIT = (Joint, FactorisedEncoder, FactorisedAttention, FactorisedStaged, FactorisedDotProduct, FrameMean)
+TIMESFORMER = (Divided, JointSpaceTime, SpaceOnly, Alternating)
+TINY: dict[type, partial] = {
+    **{model: partial(model, NUM_CLASSES, 6, CROP, tubelet=(2, 4, 4), dim=12, depth=2, heads=2) for model in VIVIT},
+    **{model: partial(model, NUM_CLASSES, 5, CROP, patch=4, dim=12, depth=2, heads=3) for model in TIMESFORMER},
     MViT: partial(MViT, NUM_CLASSES, 6, CROP, dim=12, heads=3, **STAGES),
 }
 # What the logits cannot depend on, in published models too. A bias that all keys share changes no softmax. Of the last
 # block only the class token is read, and it attends with a query that is neither pooled nor placed.
 LAST = ("norm_k.bias", "pool_q.weight", "rel_pos_t", "rel_pos_h", "rel_pos_w")
 UNREAD = {MViT: {"blocks.0.attn.norm_k.bias", *(f"blocks.1.attn.{name}" for name in LAST)}}
+BLIND_TO_ORDER = {FrameMean, SpaceOnly}
 NUM_FRAMES = {model: build.args[1] for model, build in TINY.items()}
 
 every_model = pytest.mark.parametrize("model", TINY, ids=lambda model: f"{model.__module__}.{model.__name__}")
@@ -66,7 +77,7 @@ def clips(model, num_clips):
 
 
 def test_every_model_of_the_package_is_tested_here():
-    assert set(classes_of_the_package()) == set(TINY)
+    assert set(classes_of_the_package()) - {Grid} == set(TINY)  # Grid is what others are built on
 
 
 @every_model
@@ -99,10 +110,13 @@ def test_a_clip_of_another_size_is_refused_also_where_it_has_as_many_tokens(mode
 
 @every_model
 @torch.no_grad()
-def test_the_order_of_frames_changes_the_logits(model):
+def test_the_order_of_frames_changes_the_logits_but_of_models_that_are_blind_to_it(model):
     net, video = randomised(model), clips(model, 2)
-    difference = (net(video) - net(video.flip(2))).abs().amax(1)
-    assert difference.min() > 1e-3  # logits are of size 1; float32 rounds at 1e-6
+    of_one_token = NUM_FRAMES[model] // (2 if model in VIVIT else 1)  # whole tubelets move
+    turned = video.unflatten(2, (of_one_token, -1)).flip(2).flatten(2, 3)
+    difference = (net(video) - net(turned)).abs().amax(1)
+    # Logits are of size 1; float32 rounds at 1e-6.
+    assert (difference.max() < 1e-5) if model in BLIND_TO_ORDER else (difference.min() > 1e-3)
 
 
 @every_model
@@ -207,7 +221,7 @@ def test_the_default_model_has_the_number_of_parameters_of_its_paper(model, num_
     assert count == pytest.approx(paper, rel=0.01)  # papers round, and do not say which head they count
 
 
-@every_model
+@pytest.mark.parametrize("model", [*TIMESFORMER, MViT])
 def test_matrices_start_at_deviation_002(model):
     net = TINY[model](dim=96)
     for name, module in net.named_modules():
@@ -216,7 +230,23 @@ def test_matrices_start_at_deviation_002(model):
             assert module.weight.std().item() == pytest.approx(0.02, rel=tolerance), name
 
 
-@pytest.mark.parametrize("model", [Joint, Divided])  # MViT's start elsewhere: see test_mvit.py
+@pytest.mark.parametrize("model", VIVIT)
+def test_vivit_starts_as_its_official_code_does(model):
+    net = TINY[model](dim=96)
+    widths = {"fc1": 96 + 384, "fc2": 384 + 96}  # in and out; 96 + 96 for the others
+    for name, module in net.named_modules():
+        kind = name.split(".")[-1]
+        if isinstance(module, nn.Conv3d):
+            assert module.weight.std().item() == pytest.approx((3 * 2 * 4 * 4) ** -0.5, rel=0.05)
+        if isinstance(module, nn.Linear) and kind != "head":
+            bound = (6 / widths.get(kind, 96 + 96)) ** 0.5  # Glorot's uniform; its deviation is the bound / sqrt(3)
+            for weight in module.weight.chunk(3 if kind == "qkv" else 1):
+                assert weight.abs().max() <= bound, name
+                assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05), name
+    assert not net.head.weight.any()
+
+
+@pytest.mark.parametrize("model", [*VIVIT, *TIMESFORMER])  # MViT's start elsewhere: see test_mvit.py
 def test_biases_start_at_zero(model):
     for name, module in TINY[model]().named_modules():
         if isinstance(module, nn.Linear | nn.Conv3d | nn.LayerNorm):

@@ -24,11 +24,11 @@ PRECISIONS = pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-9), 
 
 # Their names and ours, replaced in this order.
 VIVIT_NAMES = {
-    "vivit.embeddings.cls_token": "cls_token",
-    "vivit.embeddings.position_embeddings": "pos_embed",
+    "vivit.embeddings.cls_token": "encoder.cls_token",
+    "vivit.embeddings.position_embeddings": "encoder.pos_embed.table",
     "vivit.embeddings.patch_embeddings.projection.": "patch_embed.proj.",
-    "vivit.layernorm.": "norm.",
-    "vivit.layers.": "blocks.",
+    "vivit.layernorm.": "encoder.norm.",
+    "vivit.layers.": "encoder.blocks.",
     ".layernorm_before.": ".norm1.",
     ".layernorm_after.": ".norm2.",
     ".attention.o_proj.": ".attn.proj.",
@@ -36,8 +36,8 @@ VIVIT_NAMES = {
 }
 TIMESFORMER_NAMES = {
     "timesformer.embeddings.cls_token": "cls_token",
-    "timesformer.embeddings.position_embeddings": "pos_embed",
-    "timesformer.embeddings.time_embeddings": "time_embed",
+    "timesformer.embeddings.position_embeddings": "pos_embed.space",
+    "timesformer.embeddings.time_embeddings": "pos_embed.time",
     "timesformer.embeddings.patch_embeddings.projection.": "patch_embed.proj.",
     "timesformer.layernorm.": "norm.",
     "timesformer.encoder.layer.": "blocks.",
@@ -177,7 +177,7 @@ def test_timesformer_drops_the_paths_that_transformers_drops():
     """From one seed both draw the same numbers, if ours draws per place, then per frame, then per clip, as theirs."""
     theirs, ours = timesformer_pair(6, 3, torch.float32)
     for block, layer, rate in zip(ours.blocks, theirs.timesformer.encoder.layer, [0.0, 0.25, 0.5], strict=True):
-        block.drop_path.rate = rate
+        block.drop_path.rate = block.drop_part.rate = rate
         layer.drop_path = TimesformerDropPath(rate)  # their config takes whole numbers only
     video = clips(6, torch.float32)
     with torch.no_grad():

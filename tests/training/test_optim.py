@@ -37,7 +37,7 @@ def test_weight_decay_leaves_out_biases_norms_positions_and_tokens():
     assert {names[id(p)] for p in decayed["params"]} == {
         n for n, p in model.named_parameters() if n.endswith("weight") and "norm" not in n
     }
-    assert {"cls_token", "pos_embed", "time_embed", "norm.weight", "head.bias"} <= {
+    assert {"cls_token", "pos_embed.space", "pos_embed.time", "norm.weight", "head.bias"} <= {
         names[id(p)] for p in kept["params"]
     }
     assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))

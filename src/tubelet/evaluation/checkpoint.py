@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,4 +92,5 @@ def _build(node: Any) -> Any:
     found = getattr(importlib.import_module(module_name), class_name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(f"the checkpoint's config names {node['_target_']!r}, which is not a module class")
-    return found(**{key: _build(value) for key, value in node.items() if key != "_target_"})
+    arguments = {key: _build(value) for key, value in node.items() if key not in ("_target_", "_partial_")}
+    return partial(found, **arguments) if node.get("_partial_") else found(**arguments)

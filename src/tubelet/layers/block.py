@@ -1,5 +1,7 @@
 """The pre-norm transformer block of ViT (Dosovitskiy et al., ICLR 2021), with its parts. D width."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,53 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
+class FactorisedBlock(nn.Module):
+    """Attention over space and attention over time, then one MLP, each pre-norm with a skip path of its own.
+
+    ViViT (Arnab et al. 2021), section 3.3, Model 3.
+
+    space, time: modules (B, t, s, D) -> (B, t, s, D)
+    time_first: the order of the two
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        space: nn.Module,
+        time: nn.Module,
+        act: nn.Module,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        time_first: bool = False,
+    ):
+        super().__init__()
+        self.norm_space, self.attn_space = nn.LayerNorm(dim, eps=NORM_EPS), space
+        self.norm_time, self.attn_time = nn.LayerNorm(dim, eps=NORM_EPS), time
+        self.norm_mlp, self.mlp = nn.LayerNorm(dim, eps=NORM_EPS), Mlp(dim, int(dim * mlp_ratio), act)
+        self.drop_path = DropPath(drop_path)
+        self.time_first = time_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, t, s, D) -> (B, t, s, D)."""
+        x = self.over_space(self.over_time(x)) if self.time_first else self.over_time(self.over_space(x))
+        return x + self.drop_path(self.mlp(self.norm_mlp(x)))
+
+    def over_space(self, x: Tensor) -> Tensor:
+        """(B, t, s, D) -> (B, t, s, D)."""
+        return x + self.drop_path(self.attn_space(self.norm_space(x)))
+
+    def over_time(self, x: Tensor) -> Tensor:
+        """(B, t, s, D) -> (B, t, s, D)."""
+        return x + self.drop_path(self.attn_time(self.norm_time(x)))
+
+
+def stack(
+    dim: int, attention: Sequence[nn.Module], act: nn.Module, mlp_ratio: float, rates: Sequence[float]
+) -> list[Block]:
+    """A block for each attention and its drop path rate."""
+    return [Block(dim, attn, act, mlp_ratio, rate) for attn, rate in zip(attention, rates, strict=True)]
+
+
 class Mlp(nn.Module):
     """Two linear layers with an activation between. Papers differ in the GELU: exact, or its tanh form in ViViT."""
 
@@ -40,18 +89,19 @@ class Mlp(nn.Module):
 class DropPath(nn.Module):
     """Stochastic depth, Huang et al. 2016: in training, zero a residual branch, and scale what stays by 1 / (1 - rate).
 
-    One draw per sequence, that is, for every index of the axes before the last two.
+    axes: one draw for every index of so many first axes; 1 drops whole clips
     """
 
-    def __init__(self, rate: float):
+    def __init__(self, rate: float, axes: int = 1):
         super().__init__()
-        self.rate = rate
+        self.rate, self.axes = rate, axes
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., N, D) -> (..., N, D)."""
+        """(B, ..., D) -> (B, ..., D)."""
         if not self.training or self.rate == 0.0:
             return x
-        keep = torch.rand(*x.shape[:-2], 1, 1, device=x.device) >= self.rate
+        drawn = x.shape[: self.axes] + (1,) * (x.ndim - self.axes)
+        keep = torch.rand(drawn, device=x.device) >= self.rate
         return x * keep.to(x.dtype) / (1.0 - self.rate)
 
 

@@ -3,40 +3,51 @@
 Letters: B clips, C channels, T H W frames and pixels, t h w tokens along each axis, s = h * w, D width.
 """
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Size3 = tuple[int, int, int]
 
 
-def token_grid(num_frames: int, crop: int, tubelet: Size3) -> Size3:
-    """(frames, pixels, (frames, pixels, pixels)) -> tokens (t, h, w).
+def clip_size(num_frames: int, crop: int | Sequence[int]) -> Size3:
+    """(frames, pixels) -> (T, H, W). `crop` is one number where H = W, or the pair (H, W)."""
+    height, width = (crop, crop) if isinstance(crop, int) else crop
+    return num_frames, height, width
+
+
+def token_grid(size: Size3, tubelet: Size3) -> Size3:
+    """(T, H, W), (frames, pixels, pixels) -> tokens (t, h, w).
 
     Raises ValueError where the tubelet does not divide the clip, naming the nearest sizes that it does divide.
     """
-    sizes = {
-        "num_frames": (num_frames, tubelet[0]),
-        "crop height": (crop, tubelet[1]),
-        "crop width": (crop, tubelet[2]),
-    }
-    for name, (size, step) in sizes.items():
+    for name, length, step in zip(("num_frames", "crop height", "crop width"), size, tubelet, strict=True):
         if step < 1:
             raise ValueError(f"model: the tubelet's {step} in {tuple(tubelet)} is not a positive number")
-        if size < step or size % step:
-            below = size // step * step
-            nearest = f"{below} or {below + step}" if below > 0 else f"{step}"
-            raise ValueError(f"clip: {name}={size} is not a multiple of the tubelet's {step}; the nearest is {nearest}")
-    return num_frames // tubelet[0], crop // tubelet[1], crop // tubelet[2]
+        if length < step or length % step:
+            rule = f"is not a multiple of the tubelet's {step}; the nearest is {multiples(length, step)}"
+            raise ValueError(f"clip: {name}={length} {rule}")
+    t, h, w = (length // step for length, step in zip(size, tubelet, strict=True))
+    return t, h, w
 
 
-def check_clip(video: Tensor, num_frames: int, crop: int) -> None:
+def multiples(length: int, step: int) -> str:
+    """The multiples of `step` next to `length`, in words."""
+    below = length // step * step
+    return f"{below} or {below + step}" if below > 0 else f"{step}"
+
+
+def check_clip(video: Tensor, size: Size3) -> None:
     """(B, C, T, H, W) -> nothing. Raises ValueError for a clip of another size than the model's positions are for.
 
     Without this, a clip of another shape with as many tokens would be given the positions of other places.
     """
-    if video.ndim != 5 or video.shape[2:] != (num_frames, crop, crop):
-        wanted = ("B", "C", num_frames, crop, crop)
-        raise ValueError(f"clip: the model takes (B, C, T, H, W) = {wanted}, and was given {tuple(video.shape)}")
+    if video.ndim != 5 or tuple(video.shape[2:]) != tuple(size):
+        raise ValueError(
+            f"clip: the model takes (B, C, T, H, W) = ('B', 'C', {', '.join(map(str, size))}), "
+            f"and was given {tuple(video.shape)}"
+        )
 
 
 class TubeletEmbed(nn.Module):

@@ -1,4 +1,4 @@
-"""Learned positions: how the tables and class tokens of a model start."""
+"""How weights start. Papers and their official codes differ in this, so each model file says which it follows."""
 
 import torch
 from torch import nn
@@ -9,9 +9,35 @@ def learned_table(*shape: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, *shape), std=0.02))
 
 
-def init_linear(module: nn.Module) -> None:
+def init_as_timm(module: nn.Module) -> None:
     """For `nn.Module.apply`: truncated normal of deviation 0.02 for matrices, zero for biases, as in timm's ViT."""
     if isinstance(module, nn.Linear | nn.Conv3d):
         nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        zero_bias(module)
+
+
+def init_as_scenic(module: nn.Module) -> None:
+    """For `nn.Module.apply`: uniform after Glorot for matrices, LeCun's normal for patches, zero for biases.
+
+    So in ViT's and ViViT's official codes in JAX, which also begin with a head of zeros: see `zero_linear`. There the
+    biases of the MLP are normal of deviation 1e-6, which is nothing beside the rest, and zero here.
+    """
+    if isinstance(module, nn.Linear):
+        is_qkv = module.out_features == 3 * module.in_features  # three matrices there, each with a start of its own
+        for matrix in module.weight.chunk(3 if is_qkv else 1):
+            nn.init.xavier_uniform_(matrix)
+        zero_bias(module)
+    if isinstance(module, nn.Conv3d):
+        nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+        zero_bias(module)
+
+
+def zero_bias(module: nn.Linear | nn.Conv3d) -> None:
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def zero_linear(linear: nn.Linear) -> None:
+    """A head that begins with the same probability for every class, or a branch that begins by adding nothing."""
+    nn.init.zeros_(linear.weight)
+    zero_bias(linear)

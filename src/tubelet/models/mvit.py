@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.layers.block import NORM_EPS, DropPath, Mlp, drop_path_rates
-from tubelet.layers.embed import Size3, check_clip, token_grid
+from tubelet.layers.embed import Size3, check_clip, clip_size, token_grid
 from tubelet.layers.init import learned_table
 from tubelet.layers.relative import RelativeAttention
 
@@ -55,8 +55,8 @@ class MViT(nn.Module):
     ):
         super().__init__()
         check_stages(depths, q_strides, kv_strides)
-        self.num_frames, self.crop = num_frames, crop
-        grid = table_grid = token_grid(num_frames, crop, patch_stride)
+        self.size = clip_size(num_frames, crop)
+        grid = table_grid = token_grid(self.size, patch_stride)
         self.patch_embed = PatchEmbed(patch_kernel, patch_stride, dim)
         self.cls_token = learned_table(1, dim)
         rates, width = drop_path_rates(drop_path, sum(depths)), dim
@@ -77,7 +77,7 @@ class MViT(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
-        check_clip(video, self.num_frames, self.crop)
+        check_clip(video, self.size)
         x = self.patch_embed(video)  # (B, N, D)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, 1 + N, D)
         x = self.blocks(x)[:, 0]  # (B, D) of the last stage

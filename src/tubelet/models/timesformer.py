@@ -1,36 +1,48 @@
 """TimeSformer: Is Space-Time Attention All You Need for Video Understanding? Bertasius et al., ICML 2021,
 https://arxiv.org/abs/2102.05095.
 
+Its ways to attend (section 3), and the one that the note adds (section 2):
+
+    Divided        in each block over time at each place, then over space in each frame: TimeSformer
+    JointSpaceTime every token attends to every token
+    SpaceOnly      within each frame, then the mean of the frames: blind to order
+    Alternating    one block over time, the next over space
+
 Letters: B clips, C = 3 channels, T H W frames and pixels, s = h * w patches a frame, D width. A token is a patch of
-one frame, so there are T of them in time.
+one frame, so there are T of them in time. Weights start as in the official code. Arguments, the same in all:
+
+    num_classes: width of the head
+    num_frames, crop: T, and H = W or the pair (H, W), in pixels
+    patch: side of a patch, pixels
+    dim, depth, heads, mlp_ratio: D, blocks, heads of each attention, hidden width of the MLP over D
+    drop_path: rate in the last block, growing linearly from 0 in the first
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from tubelet.layers.attention import Attention
-from tubelet.layers.block import NORM_EPS, DropPath, Mlp, drop_path_rates
-from tubelet.layers.embed import TubeletEmbed, check_clip, token_grid
-from tubelet.layers.init import init_linear, learned_table
+from tubelet.layers.attention import Attention, TimeAttention
+from tubelet.layers.block import NORM_EPS, Block, DropPath, Mlp, drop_path_rates, stack
+from tubelet.layers.embed import TubeletEmbed, check_clip, clip_size, token_grid
+from tubelet.layers.encoder import Encoder
+from tubelet.layers.init import init_as_timm, learned_table, zero_linear
+from tubelet.layers.position import SpaceTime
+from tubelet.layers.readout import ClassToken, Mean
 
 
 class Divided(nn.Module):
     """TimeSformer, divided attention (section 2.1 of the note; section 3 of Bertasius et al.): time, then space.
 
     Positions: a spatial table with a row for the class token, and a temporal table for the patches only.
-
-    num_classes: width of the head
-    num_frames, crop: T, and H = W in pixels
-    patch: side of a patch, pixels
-    dim, depth, heads, mlp_ratio: D, blocks, heads of each attention, hidden width of the MLP over D
-    drop_path: rate in the last block, growing linearly from 0 in the first
     """
 
     def __init__(
         self,
         num_classes: int,
         num_frames: int,
-        crop: int,
+        crop: int | Sequence[int],
         patch: int = 16,
         dim: int = 768,
         depth: int = 12,
@@ -39,31 +51,137 @@ class Divided(nn.Module):
         drop_path: float = 0.1,
     ):
         super().__init__()
-        self.num_frames, self.crop = num_frames, crop
-        tubelet = (1, patch, patch)
-        _, h, w = token_grid(num_frames, crop, tubelet)
-        self.patch_embed = TubeletEmbed(tubelet, dim)
+        self.size = clip_size(num_frames, crop)
+        t, h, w = token_grid(self.size, (1, patch, patch))
+        self.patch_embed = TubeletEmbed((1, patch, patch), dim)
         self.cls_token = learned_table(1, dim)
-        self.pos_embed = learned_table(1 + h * w, dim)
-        self.time_embed = nn.Parameter(torch.zeros(1, num_frames, dim))
+        self.pos_embed = SpaceTime(t, h * w, dim, class_token=True)
         rates = drop_path_rates(drop_path, depth)
         blocks = [DividedBlock(dim, heads, mlp_ratio, rate) for rate in rates]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.head = nn.Linear(dim, num_classes)
-        self.apply(init_linear)
-        for block in blocks:
-            block.start_without_time()
+        self.apply(init_as_timm)
+        for block in blocks:  # at the start each is a block of an image model, in the official code too
+            zero_linear(block.temporal_fc)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
-        check_clip(video, self.num_frames, self.crop)
+        check_clip(video, self.size)
         grid = self.patch_embed(video)  # (B, T, s, D)
-        grid = grid + self.pos_embed[:, None, 1:] + self.time_embed[:, :, None]
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(grid), -1, -1)  # (B, 1, D)
+        positions = self.pos_embed()  # (1, 1 + T * s, D)
+        grid = grid + positions[:, 1:].unflatten(1, grid.shape[1:3])
+        cls = (self.cls_token + positions[:, :1]).expand(len(grid), -1, -1)  # (B, 1, D)
         for block in self.blocks:
             cls, grid = block(cls, grid)
         return self.head(self.norm(cls[:, 0]))
+
+
+class JointSpaceTime(nn.Module):
+    """TimeSformer, joint attention (section 3 of Bertasius et al.): every token attends to every token."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_frames: int,
+        crop: int | Sequence[int],
+        patch: int = 16,
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.1,
+    ):
+        super().__init__()
+        self.size = clip_size(num_frames, crop)
+        t, h, w = token_grid(self.size, (1, patch, patch))
+        self.patch_embed = TubeletEmbed((1, patch, patch), dim)
+        blocks = image_blocks(dim, depth, heads, mlp_ratio, drop_path)
+        self.encoder = Encoder(dim, blocks, SpaceTime, (t, h * w), ClassToken)
+        self.head = nn.Linear(dim, num_classes)
+        self.apply(init_as_timm)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> logits (B, num_classes)."""
+        check_clip(video, self.size)
+        return self.head(self.encoder(self.patch_embed(video).flatten(1, 2)))
+
+
+class SpaceOnly(nn.Module):
+    """TimeSformer, space only (section 3 of Bertasius et al.): attention within each frame, blind to order.
+
+    The mean over the frames comes before the last norm, as in the official code.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_frames: int,
+        crop: int | Sequence[int],
+        patch: int = 16,
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.1,
+    ):
+        super().__init__()
+        self.size = clip_size(num_frames, crop)
+        _, h, w = token_grid(self.size, (1, patch, patch))
+        self.patch_embed = TubeletEmbed((1, patch, patch), dim)
+        self.cls_token = learned_table(1, dim)
+        self.pos_embed = learned_table(1 + h * w, dim)
+        self.blocks = nn.Sequential(*image_blocks(dim, depth, heads, mlp_ratio, drop_path))
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.head = nn.Linear(dim, num_classes)
+        self.apply(init_as_timm)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> logits (B, num_classes)."""
+        check_clip(video, self.size)
+        grid = self.patch_embed(video)  # (B, T, s, D)
+        frames = grid.flatten(0, 1)  # (B * T, s, D)
+        frames = torch.cat([self.cls_token.expand(len(frames), -1, -1), frames], dim=1) + self.pos_embed
+        cls = self.blocks(frames)[:, 0].unflatten(0, grid.shape[:2])  # (B, T, D)
+        return self.head(self.norm(cls.mean(1)))
+
+
+class Alternating(nn.Module):
+    """TimeSformer, alternating layers (section 2 of the note): one block over time, the next over space.
+
+    The blocks are those of an image model, so that there are twice as many MLPs for each attention as in `Divided`.
+    Read out by the mean of the normed tokens: a class token has no place in attention over time.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_frames: int,
+        crop: int | Sequence[int],
+        patch: int = 16,
+        dim: int = 768,
+        depth: int = 24,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.1,
+    ):
+        super().__init__()
+        self.size = clip_size(num_frames, crop)
+        t, h, w = token_grid(self.size, (1, patch, patch))
+        self.patch_embed = TubeletEmbed((1, patch, patch), dim)
+        self.pos_embed = SpaceTime(t, h * w, dim, class_token=False)
+        self.blocks = nn.Sequential(*image_blocks(dim, depth, heads, mlp_ratio, drop_path, TimeAttention, Attention))
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.readout = Mean()
+        self.head = nn.Linear(dim, num_classes)
+        self.apply(init_as_timm)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> logits (B, num_classes)."""
+        check_clip(video, self.size)
+        grid = self.patch_embed(video)  # (B, T, s, D)
+        grid = self.blocks(grid + self.pos_embed().unflatten(1, grid.shape[1:3]))
+        return self.head(self.readout(grid.flatten(1, 2), self.norm))
 
 
 class DividedBlock(nn.Module):
@@ -83,22 +201,27 @@ class DividedBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), nn.GELU())
         self.drop_path = DropPath(drop_path)
-
-    def start_without_time(self) -> None:
-        """Zero `temporal_fc`: at the start the block is an image block. The official code does so in every block."""
-        nn.init.zeros_(self.temporal_fc.weight)
-        nn.init.zeros_(self.temporal_fc.bias)
+        self.drop_part = DropPath(drop_path, axes=2)
 
     def forward(self, cls: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, D), (B, T, s, D) -> the same."""
         tubes = self.temporal_norm1(grid).transpose(1, 2)  # (B, s, T, D)
-        grid = grid + self.temporal_fc(self.drop_path(self.temporal_attn(tubes))).transpose(1, 2)
+        grid = grid + self.temporal_fc(self.drop_part(self.temporal_attn(tubes))).transpose(1, 2)
 
         copies = cls[:, None].expand(-1, grid.shape[1], -1, -1)  # (B, T, 1, D)
         frames = self.norm1(torch.cat([copies, grid], dim=2))  # (B, T, 1 + s, D)
-        frames = self.drop_path(self.attn(frames))
+        frames = self.drop_part(self.attn(frames))
         cls, grid = cls + frames[:, :, 0].mean(1, keepdim=True), grid + frames[:, :, 1:]
 
         x = torch.cat([cls, grid.flatten(1, 2)], dim=1)  # (B, 1 + T * s, D)
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x[:, :1], x[:, 1:].unflatten(1, grid.shape[1:3])
+
+
+def image_blocks(
+    dim: int, depth: int, heads: int, mlp_ratio: float, drop_path: float, *attention: type[Attention]
+) -> list[Block]:
+    """`depth` blocks of an image model, whose attention is of the given kinds in turn."""
+    kinds = attention or (Attention,)
+    turns = [kinds[i % len(kinds)](dim, heads) for i in range(depth)]
+    return stack(dim, turns, nn.GELU(), mlp_ratio, drop_path_rates(drop_path, depth))

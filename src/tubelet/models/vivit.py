@@ -1,60 +1,269 @@
 """ViViT: A Video Vision Transformer, Arnab et al., ICCV 2021, https://arxiv.org/abs/2103.15691.
 
-Letters: B clips, C = 3 channels, T H W frames and pixels, t h w tokens along each axis, s = h * w, D width.
-Differs from ViT in the tanh form of GELU, as the official code in scenic has it.
-"""
+Its ways to attend over space and time (section 3.3), with the numbers that the note gives them:
 
-import torch
-from torch import Tensor, nn
+    class                 Arnab et al.    the note
+    Joint                 Model 1         Model 1       every token attends to every token
+    FactorisedEncoder     Model 2         Model 2, B2   within each frame, then one token a frame over time
+    FactorisedAttention   Model 3         Model 2, B1   in each block over space, then over time at each place
+    FactorisedStaged                      Model 2, B1   all blocks over space, then all over time
+    FactorisedDotProduct  Model 4                       half of the heads over space, half over time
+    FrameMean             baseline                      within each frame, then the mean: blind to order
 
-from tubelet.layers.attention import Attention
-from tubelet.layers.block import NORM_EPS, Block, drop_path_rates
-from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, token_grid
-from tubelet.layers.init import init_linear, learned_table
+Model 3 of the note is in vivit_compressed.py, its Model 4 in vivit_hierarchical.py.
 
-
-class Joint(nn.Module):
-    """ViViT joint attention (Model 1 of the note, Model 1 of Arnab et al.): every token attends to every token.
-
-    Section 3.3, Model 1. One learned position for each of the 1 + t * s tokens; the class token is read out.
+Letters: B clips, C = 3 channels, T H W frames and pixels, t h w tokens along each axis, s = h * w, D width. Tokens are
+a sequence (B, N, D), time slowest, or a grid (B, t, s, D); a class token has no place in a grid, which is read out by
+its mean. GELU has its tanh form, and weights start, as in the official code in scenic. Arguments, the same in all:
 
     num_classes: width of the head
-    num_frames, crop: T, and H = W; multiples of the tubelet
+    num_frames, crop: T, and H = W or the pair (H, W); multiples of the tubelet
     tubelet: frames, pixels, pixels of one token
     dim, depth, heads, mlp_ratio: D, blocks, heads of each, hidden width of the MLP over D
     drop_path: rate in the last block, growing linearly from 0 in the first
-    """
+    position: OneTable or SpaceTime, of tubelet.layers.position
+    readout: a class of tubelet.layers.readout
+    time_depth: blocks that attend over time only, after `depth` blocks over space only
+    time_first: whether a block attends over time first, as scenic does; the paper and the note have space first
+    exact_gelu: GELU as timm and VideoMAE have it
+"""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from tubelet.layers.attention import Attention, SplitHeadAttention, TimeAttention
+from tubelet.layers.block import NORM_EPS, Block, FactorisedBlock, drop_path_rates, stack
+from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
+from tubelet.layers.encoder import Encoder
+from tubelet.layers.init import init_as_scenic, zero_linear
+from tubelet.layers.position import OneTable
+from tubelet.layers.readout import ClassToken, Mean
+
+
+class Joint(nn.Module):
+    """ViViT joint attention (Model 1 of the note, Model 1 of Arnab et al.): every token attends to every token."""
 
     def __init__(
         self,
         num_classes: int,
         num_frames: int,
-        crop: int,
+        crop: int | Sequence[int],
         tubelet: Size3 = (2, 16, 16),
         dim: int = 768,
         depth: int = 12,
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        position: Callable[..., nn.Module] = OneTable,
+        readout: Callable[[], nn.Module] = ClassToken,
+        exact_gelu: bool = False,
     ):
         super().__init__()
-        self.num_frames, self.crop = num_frames, crop
-        t, h, w = token_grid(num_frames, crop, tubelet)
+        self.size = clip_size(num_frames, crop)
+        t, h, w = token_grid(self.size, tubelet)
         self.patch_embed = TubeletEmbed(tubelet, dim)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = learned_table(1 + t * h * w, dim)
-        gelu = nn.GELU(approximate="tanh")
-        self.blocks = nn.Sequential(
-            *(Block(dim, Attention(dim, heads), gelu, mlp_ratio, rate) for rate in drop_path_rates(drop_path, depth))
-        )
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        rates = drop_path_rates(drop_path, depth)
+        act = nn.GELU() if exact_gelu else tanh_gelu()
+        blocks = stack(dim, [Attention(dim, heads) for _ in rates], act, mlp_ratio, rates)
+        self.encoder = Encoder(dim, blocks, position, (t, h * w), readout)
         self.head = nn.Linear(dim, num_classes)
-        self.apply(init_linear)
+        self.apply(init_as_scenic)
+        zero_linear(self.head)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
-        check_clip(video, self.num_frames, self.crop)
-        x = self.patch_embed(video).flatten(1, 2)  # (B, t * s, D), time slowest
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed  # (B, 1 + t * s, D)
-        x = self.norm(self.blocks(x))
-        return self.head(x[:, 0])
+        check_clip(video, self.size)
+        tokens = self.patch_embed(video).flatten(1, 2)  # (B, t * s, D)
+        return self.head(self.encoder(tokens))
+
+
+class FactorisedEncoder(nn.Module):
+    """ViViT factorised encoder (Model 2 of Arnab et al., flavour B2 of Model 2 of the note): space, then time.
+
+    An encoder over the tokens of each frame gives one vector a frame, another over these vectors gives one a clip.
+    Each has positions, a norm and, with the readout ClassToken, a class token of its own.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_frames: int,
+        crop: int | Sequence[int],
+        tubelet: Size3 = (2, 16, 16),
+        dim: int = 768,
+        depth: int = 12,
+        time_depth: int = 4,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        readout: Callable[[], nn.Module] = ClassToken,
+    ):
+        super().__init__()
+        self.size = clip_size(num_frames, crop)
+        t, h, w = token_grid(self.size, tubelet)
+        self.patch_embed = TubeletEmbed(tubelet, dim)
+        rates = drop_path_rates(drop_path, depth + time_depth)
+        space, time = (joint_blocks(dim, heads, mlp_ratio, part) for part in (rates[:depth], rates[depth:]))
+        self.space = Encoder(dim, space, OneTable, (1, h * w), readout)
+        self.time = Encoder(dim, time, OneTable, (t, 1), readout)
+        self.head = nn.Linear(dim, num_classes)
+        self.apply(init_as_scenic)
+        zero_linear(self.head)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> logits (B, num_classes)."""
+        check_clip(video, self.size)
+        grid = self.patch_embed(video)  # (B, t, s, D)
+        frames = self.space(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])  # (B, t, D)
+        return self.head(self.time(frames))
+
+
+class FrameMean(nn.Module):
+    """ViViT frame mean (the baseline of Arnab et al.): a vector for each frame, then their mean, blind to order."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_frames: int,
+        crop: int | Sequence[int],
+        tubelet: Size3 = (2, 16, 16),
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        readout: Callable[[], nn.Module] = ClassToken,
+    ):
+        super().__init__()
+        self.size = clip_size(num_frames, crop)
+        _, h, w = token_grid(self.size, tubelet)
+        self.patch_embed = TubeletEmbed(tubelet, dim)
+        blocks = joint_blocks(dim, heads, mlp_ratio, drop_path_rates(drop_path, depth))
+        self.space = Encoder(dim, blocks, OneTable, (1, h * w), readout)
+        self.head = nn.Linear(dim, num_classes)
+        self.apply(init_as_scenic)
+        zero_linear(self.head)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> logits (B, num_classes)."""
+        check_clip(video, self.size)
+        grid = self.patch_embed(video)  # (B, t, s, D)
+        frames = self.space(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])  # (B, t, D)
+        return self.head(frames.mean(1))
+
+
+class Grid(nn.Module):
+    """What the models on a grid share: tokens with positions, blocks, and the mean of the normed tokens.
+
+    blocks: modules (B, t, s, D) -> (B, t, s, D), applied in turn
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        size: Size3,
+        tubelet: Size3,
+        dim: int,
+        blocks: Sequence[nn.Module],
+        position: Callable[..., nn.Module],
+    ):
+        super().__init__()
+        self.size = size
+        t, h, w = token_grid(size, tubelet)
+        self.patch_embed = TubeletEmbed(tubelet, dim)
+        self.pos_embed = position(t, h * w, dim, class_token=False)
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.readout = Mean()
+        self.head = nn.Linear(dim, num_classes)
+        self.apply(init_as_scenic)
+        zero_linear(self.head)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> logits (B, num_classes)."""
+        check_clip(video, self.size)
+        grid = self.patch_embed(video)  # (B, t, s, D)
+        grid = self.blocks(grid + self.pos_embed().unflatten(1, grid.shape[1:3]))
+        return self.head(self.readout(grid.flatten(1, 2), self.norm))
+
+
+class FactorisedAttention(Grid):
+    """ViViT factorised attention (Model 3 of Arnab et al., flavour B1 of Model 2 of the note): both in each block."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_frames: int,
+        crop: int | Sequence[int],
+        tubelet: Size3 = (2, 16, 16),
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        time_first: bool = False,
+        position: Callable[..., nn.Module] = OneTable,
+    ):
+        blocks = []
+        for rate in drop_path_rates(drop_path, depth):
+            space, time = Attention(dim, heads), TimeAttention(dim, heads)
+            blocks.append(FactorisedBlock(dim, space, time, tanh_gelu(), mlp_ratio, rate, time_first))
+        super().__init__(num_classes, clip_size(num_frames, crop), tubelet, dim, blocks, position)
+
+
+class FactorisedStaged(Grid):
+    """ViViT factorised in stages (flavour B1 of Model 2 of the note): all blocks over space, then all over time.
+
+    Nothing is pooled between the stages: the blocks of the second attend over time at each place.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_frames: int,
+        crop: int | Sequence[int],
+        tubelet: Size3 = (2, 16, 16),
+        dim: int = 768,
+        depth: int = 12,
+        time_depth: int = 4,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        position: Callable[..., nn.Module] = OneTable,
+    ):
+        rates = drop_path_rates(drop_path, depth + time_depth)
+        attention = [Attention(dim, heads) for _ in range(depth)] + [TimeAttention(dim, heads) for _ in rates[depth:]]
+        blocks = stack(dim, attention, tanh_gelu(), mlp_ratio, rates)
+        super().__init__(num_classes, clip_size(num_frames, crop), tubelet, dim, blocks, position)
+
+
+class FactorisedDotProduct(Grid):
+    """ViViT factorised dot product (Model 4 of Arnab et al.): half of the heads over space, half over time."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_frames: int,
+        crop: int | Sequence[int],
+        tubelet: Size3 = (2, 16, 16),
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        position: Callable[..., nn.Module] = OneTable,
+    ):
+        rates = drop_path_rates(drop_path, depth)
+        blocks = stack(dim, [SplitHeadAttention(dim, heads) for _ in rates], tanh_gelu(), mlp_ratio, rates)
+        super().__init__(num_classes, clip_size(num_frames, crop), tubelet, dim, blocks, position)
+
+
+def tanh_gelu() -> nn.GELU:
+    """GELU as flax has it, and so ViViT."""
+    return nn.GELU(approximate="tanh")
+
+
+def joint_blocks(dim: int, heads: int, mlp_ratio: float, rates: Sequence[float]) -> list[Block]:
+    """Blocks over sequences, with a drop path rate for each."""
+    return stack(dim, [Attention(dim, heads) for _ in rates], tanh_gelu(), mlp_ratio, rates)

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 # Weight decay would pull these towards zero though no matrix product uses them; timm and SlowFast leave them out too.
-NOT_DECAYED = ("cls_token", "pos_embed", "time_embed")
+NOT_DECAYED = {"cls_token", "pos_embed"}
 
 
 class Optim:
@@ -57,7 +57,7 @@ class Optim:
 def parameter_groups(model: nn.Module, weight_decay: float) -> Iterator[dict]:
     """Two groups: with weight decay, and without it for what is one-dimensional, a position or a token."""
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    kept = [(n, p) for n, p in trained if p.ndim <= 1 or n.split(".")[-1] in NOT_DECAYED]
+    kept = [(n, p) for n, p in trained if p.ndim <= 1 or NOT_DECAYED & set(n.split("."))]
     names = {name for name, _ in kept}
     yield {"params": [p for n, p in trained if n not in names], "weight_decay": weight_decay}
     yield {"params": [p for _, p in kept], "weight_decay": 0.0}

@@ -1,0 +1,40 @@
+"""The encoder of ViT: from the tokens of a sequence to one vector. D width, N tokens of one sequence."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tubelet.layers.block import NORM_EPS
+
+
+class Encoder(nn.Module):
+    """Class token in front, positions, blocks, and what is read out of the last of them.
+
+    blocks: modules (B, N, D) -> (B, N, D), applied in turn
+    position: a class of `tubelet.layers.position`
+    grid: (t, s), tokens in time and in space; N = t * s
+    readout: a class of `tubelet.layers.readout`, which also says whether there is a class token
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        blocks: Sequence[nn.Module],
+        position: Callable[..., nn.Module],
+        grid: tuple[int, int],
+        readout: Callable[[], nn.Module],
+    ):
+        super().__init__()
+        self.readout = readout()
+        has_token = self.readout.class_token
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if has_token else None  # its position tells it apart
+        self.pos_embed = position(*grid, dim, class_token=has_token)
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, D)."""
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, 1 + N, D)
+        return self.readout(self.blocks(x + self.pos_embed()), self.norm)
