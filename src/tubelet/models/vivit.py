@@ -24,6 +24,7 @@ its mean. GELU has its tanh form, and weights start, as in the official code in 
     position: OneTable or SpaceTime, of tubelet.layers.position
     readout: a class of tubelet.layers.readout
     time_depth: blocks that attend over time only, after `depth` blocks over space only
+    time_mlp_ratio: mlp_ratio of those; None is the same
     time_first: whether a block attends over time first, as scenic does; the paper and the note have space first
     exact_gelu: GELU as timm and VideoMAE have it
 """
@@ -98,13 +99,15 @@ class FactorisedEncoder(nn.Module):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
         readout: Callable[[], nn.Module] = ClassToken,
+        time_mlp_ratio: float | None = None,
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
         t, h, w = token_grid(self.size, tubelet)
         self.patch_embed = TubeletEmbed(tubelet, dim)
         rates = drop_path_rates(drop_path, depth + time_depth)
-        space, time = (joint_blocks(dim, heads, mlp_ratio, part) for part in (rates[:depth], rates[depth:]))
+        space = joint_blocks(dim, heads, mlp_ratio, rates[:depth])
+        time = joint_blocks(dim, heads, time_mlp_ratio or mlp_ratio, rates[depth:])
         self.space = Encoder(dim, space, OneTable, (1, h * w), readout)
         self.time = Encoder(dim, time, OneTable, (t, 1), readout)
         self.head = nn.Linear(dim, num_classes)
