@@ -17,7 +17,7 @@ CONF = Path(config_dir())
 GIVEN_BY_CODE = {  # what build.py hands to a target beside its yaml
     "lightning.Trainer": {
         *("logger", "callbacks", "gradient_clip_val", "accumulate_grad_batches", "default_root_dir"),
-        *("enable_model_summary", "enable_checkpointing"),
+        *("enable_model_summary", "enable_checkpointing", "use_distributed_sampler"),
         # of no use here: our loop has no predict, its own record of hyperparameters, and one set of loaders
         *("fast_dev_run", "limit_predict_batches", "reload_dataloaders_every_n_epochs", "barebones"),
         *("enable_autolog_hparams", "model_registry"),

@@ -80,4 +80,4 @@ def test_evaluation_on_two_ranks_equals_one_rank_exactly_with_an_odd_number_of_v
 def test_fewer_videos_than_ranks_is_an_error_before_any_process_is_started(listed, tmp_path, run_script):
     process = run_script("eval.py", *listed(1), "trainer=ddp_cpu", cwd=tmp_path, check=False)
     assert process.returncode == 1
-    assert process.stderr.startswith("error: trainer.devices: 2 ranks, but only 1 val videos")
+    assert process.stderr.startswith("error: trainer.devices: 2 ranks, but only 1 test videos")

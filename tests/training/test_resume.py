@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,16 @@ import pytest
 import torch
 
 from tubelet.evaluation.checkpoint import load_checkpoint
+from tubelet.training.resume import ResumableLoader
+from tubelet.video.order import TrainingOrder
 
 pytestmark = pytest.mark.xdist_group("ranks")
 ROOT = Path(__file__).parents[2]
+SMALL = [  # as the run of the fixture `trained`
+    *("experiment=demo", "data.train=24", "data.val=8", "data.test=16", "data.batch_size=4", "data.num_workers=1"),
+    *("optim.total_batch=8", "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=1"),
+    "model.depth=1",
+]
 RUN = [  # 2 epochs of 6 steps of 2 batches; drop path draws from torch's generator in every step
     "experiment=demo",
     *("data.train=24", "data.val=8", "data.test=16", "data.batch_size=2", "optim.total_batch=4", "model.depth=2"),
@@ -32,17 +40,20 @@ def whole(tmp_path_factory, motion_root, run_script):
 
 
 def ended_by(number, overrides, cwd):
-    """Start the run, send it a signal soon after its first save; gives the exit code and the step it had reached."""
+    """Start the run, send it and its workers a signal soon after its first save, as a terminal or a scheduler does.
+
+    Gives the exit code and the step it had reached.
+    """
     environment = os.environ | {"HOME": str(cwd), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "train.py"), *overrides]
     with (
         open(cwd / "log.txt", "w") as log,
-        subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log) as process,
+        subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log, start_new_session=True) as process,
     ):
         saved = cwd / "run/checkpoints/last.ckpt"
         while not saved.exists() and process.poll() is None:
             time.sleep(0.01)
-        process.send_signal(number)
+        os.killpg(process.pid, number)
         code = process.wait(60)
     return code, torch.load(saved, weights_only=True)["global_step"]
 
@@ -53,7 +64,7 @@ def ended_by(number, overrides, cwd):
         (signal.SIGKILL, 0, -9, "running"),
         (signal.SIGKILL, 2, -9, "running"),
         (signal.SIGINT, 2, 130, "interrupted"),
-        (signal.SIGTERM, 0, 143, "interrupted"),
+        (signal.SIGTERM, 2, 143, "interrupted"),
     ],
 )
 def test_an_ended_and_resumed_run_has_the_weights_of_a_whole_one(
@@ -82,6 +93,33 @@ def test_a_resume_with_another_model_or_normalisation_says_what_differs(motion_r
         "train.py", *few, "clip.mean=[0.4,0.4,0.4]", "ckpt=last", "run_dir=run", cwd=tmp_path, check=False
     )
     assert "its run had clip.mean=[0.5, 0.5, 0.5], this one has clip.mean=[0.4, 0.4, 0.4]" in told.stderr
+
+
+def test_a_refused_resume_leaves_the_record_of_the_run_as_it_was(trained, motion_root, tmp_path, run_script):
+    folder = tmp_path / "run"
+    shutil.copytree(trained[0], folder)
+    before = {name: (folder / name).read_bytes() for name in ("metrics.json", "config.yaml", "metrics.csv")}
+    same = [*SMALL, f"data.root={motion_root}", "ckpt=last", "run_dir=run"]
+    for change, message in (
+        ("model.depth=2", "its run had model.depth=1, this one has model.depth=2"),
+        ("optim.lr=0.5", "its run had optim.lr=0.001, this one has optim.lr=0.5"),
+        ("order=shuffled", "its run had order=forward, this one has order=shuffled"),
+        ("trainer.max_epochs=2", "has trained 2 of 2 epochs, so nothing is left; trainer.max_epochs=... goes further"),
+    ):
+        told = run_script("train.py", *same, change, cwd=tmp_path, check=False)
+        assert told.returncode == 1
+        assert message in told.stderr
+        assert before == {name: (folder / name).read_bytes() for name in before}
+
+
+def test_a_resume_within_an_epoch_counts_the_same_batches():
+    order = TrainingOrder(num_videos=24, seed=0, step=4, rank=0, world_size=1)
+    loader = ResumableLoader(range(24), 4, sampler=order)
+    loader.load_state_dict({"given": 0, "batch_size": 2, "world_size": 2})  # at the end of an epoch, it may change
+    with pytest.raises(
+        ValueError, match=r"data.batch_size=2 on 1 devices, and cannot be resumed with data.batch_size=4"
+    ):
+        loader.load_state_dict({"given": 3, "batch_size": 2, "world_size": 1})
 
 
 def test_ckpt_last_without_a_run_says_where_it_looked(tmp_path, run_script):

@@ -84,7 +84,7 @@ def test_eval_takes_other_views_another_subset_and_another_order(trained, tmp_pa
     record = evaluate(tmp_path / "eval", ckpt, "views=4x3", "subset=val", "order=frozen", "frozen_at=3")
     assert record["val"]["videos"] == 8
     assert "8 val videos, 4 x 3 views" in record["val"]["protocol"]
-    assert record["val"]["protocol"].endswith("frames frozen at 3")
+    assert record["val"]["protocol"].endswith("frames frozen at 3, 32-true")
 
 
 def test_eval_takes_the_precision_of_the_training(motion_root, tmp_path, run_script):

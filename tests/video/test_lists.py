@@ -27,7 +27,7 @@ def ucf101(tmp_path):
 
 
 def test_ucf101_gives_labels_from_zero_in_the_order_of_class_ind(ucf101):
-    catalogue = read_ucf101(str(ucf101), split=1, missing="raise")
+    catalogue = read_ucf101(str(ucf101), split=1, on_error="raise")
     assert catalogue.classes == ["Archery", "Bowling", "YoYo"]
     assert [(Path(v.path).name, v.label) for v in catalogue.train] == [
         ("v_Archery_g01_c01.avi", 0),
@@ -41,34 +41,34 @@ def test_ucf101_gives_labels_from_zero_in_the_order_of_class_ind(ucf101):
 def test_ucf101_finds_videos_that_all_lie_in_one_folder(ucf101):
     for path in list((ucf101 / "UCF-101").glob("*/*.avi")):
         path.rename(ucf101 / "UCF-101" / path.name)
-    catalogue = read_ucf101(str(ucf101), split=1, missing="raise")
+    catalogue = read_ucf101(str(ucf101), split=1, on_error="raise")
     assert all(Path(video.path).exists() for video in [*catalogue.train, *catalogue.test])
 
 
 def test_missing_videos_are_counted_and_named_and_stop_the_run_unless_skipped(ucf101, caplog):
     (ucf101 / "UCF-101/Bowling/v_Bowling_g01_c01.avi").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 3 listed videos are not on disk: \S*v_Bowling_g01_c01.avi"):
-        read_ucf101(str(ucf101), split=1, missing="raise")
-    catalogue = read_ucf101(str(ucf101), split=1, missing="skip")
+        read_ucf101(str(ucf101), split=1, on_error="raise")
+    catalogue = read_ucf101(str(ucf101), split=1, on_error="skip")
     assert [video.label for video in catalogue.train] == [0, 2]
     assert "1 of 3 listed videos are not on disk" in caplog.text
 
 
 def test_a_missing_test_video_stays_in_the_count(ucf101):
     (ucf101 / "UCF-101/Bowling/v_Bowling_g01_c02.avi").unlink()
-    catalogue = read_ucf101(str(ucf101), split=1, missing="skip")
+    catalogue = read_ucf101(str(ucf101), split=1, on_error="skip")
     assert [video.label for video in catalogue.test] == [0, 1, 2]  # unread, so answered wrongly
 
 
 def test_without_ucf101_the_error_says_where_it_looked_how_to_get_it_and_how_to_do_without(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no classInd.txt.*UCF101.php.*experiment=demo") as caught:
-        read_ucf101(str(tmp_path), split=1, missing="raise")
+        read_ucf101(str(tmp_path), split=1, on_error="raise")
     assert str(tmp_path) in str(caught.value)
 
 
 def test_a_split_without_lists_is_named(ucf101):
     with pytest.raises(FileNotFoundError, match=r"data.split=4: there is no .*trainlist04.txt"):
-        read_ucf101(str(ucf101), split=4, missing="raise")
+        read_ucf101(str(ucf101), split=4, on_error="raise")
 
 
 def listed(tmp_path, text, classes=None):
@@ -112,3 +112,35 @@ def test_labels_may_be_names(tmp_path):
 def test_a_wrong_line_is_an_error_with_its_number(text, message, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         listed(tmp_path, text, classes="run\nwalk\n")
+
+
+@pytest.mark.parametrize(("odd", "line"), [("1O", 2), ("-1", 2), ("label", 2)])
+def test_one_label_that_is_no_number_among_numbers_is_an_error_and_no_class(odd, line, tmp_path):
+    message = rf"train.txt:{line}: label '{odd}' is not a number from 0, as the labels of other lines are"
+    with pytest.raises(ValueError, match=message):
+        listed(tmp_path, f"a.mp4 0\nb,c.mp4 {odd}\n")
+
+
+def test_unused_labels_repeated_videos_and_shared_videos_are_told(tmp_path, caplog):
+    listed(tmp_path, "a.mp4 0\na.mp4 0\nb,c.mp4 3\n")
+    told = "\n".join(record.getMessage() for record in caplog.records)
+    assert "no video has label 1, 2, though labels go up to 3" in told
+    assert "train.txt: 1 of 3 lines repeat a video" in told
+    assert "2 videos of" in told
+    assert "are training videos too" in told
+
+
+def test_a_list_that_is_no_text_or_empty_is_named(tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"gr\xf6\xdfe.mp4 0\n")
+    with pytest.raises(ValueError, match=r"bad.txt is not a text file in UTF-8"):
+        read_list(str(tmp_path / "bad.txt"), "x", None, ".", None, "raise")
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(ValueError, match=r"the list \S*empty.txt is empty"):
+        read_list(str(tmp_path / "empty.txt"), "x", None, ".", None, "raise")
+
+
+@pytest.mark.parametrize("text", ["1 A\n3 B\n", "1 A\n2 B C\n"])
+def test_a_malformed_class_list_of_ucf101_is_named_with_its_line(text, ucf101):
+    next(ucf101.rglob("classInd.txt")).write_text(text)
+    with pytest.raises(ValueError, match=r"classInd.txt: expected '2 <class>' as class 2, found"):
+        read_ucf101(str(ucf101), split=1, on_error="raise")

@@ -121,9 +121,17 @@ def test_a_folder_of_another_version_of_the_generator_is_an_error(generated: Pat
 
 def test_a_folder_that_is_not_motion_is_an_error_and_stays_as_it_is(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(ValueError, match=rf"exists but holds no {motion.MANIFEST}"):
+    with pytest.raises(ValueError, match=r"no folder of generated motion videos: .*: data=folder data.root="):
         read_motion(str(tmp_path), **FEW, seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_has_lost_a_video_is_an_error(tmp_path: Path):
+    numbers = FEW | {"test": 16}
+    read_motion(str(tmp_path / "data"), **numbers, seed=0)
+    next((tmp_path / "data/test").rglob("*.mp4")).unlink()
+    with pytest.raises(ValueError, match=r"holds 15 of its 16 test videos; delete this folder"):
+        read_motion(str(tmp_path / "data"), **numbers, seed=0)
 
 
 @pytest.mark.parametrize("number", [0, 7, 12, -8])

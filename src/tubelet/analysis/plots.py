@@ -34,7 +34,8 @@ def draw_curves(metrics_csv: Path, picture: Path) -> None:
                 axis.plot(steps, values, label=name, marker="." if len(values) < 40 else None)
         axis.set(title=title, xlabel="optimiser step")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
+        if axis.lines:  # a run of few steps may have logged no learning rate
+            axis.legend(fontsize="small")
     axes[1].set_ylim(0, 1)
     figure.savefig(picture, dpi=120)
     plt.close(figure)

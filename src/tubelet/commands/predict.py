@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from tubelet.training.launch import told_in_one_line
+
 
 def run() -> None:
     parser = argparse.ArgumentParser(description="Class probabilities of video files, averaged over views.")
@@ -12,17 +14,27 @@ def run() -> None:
     parser.add_argument("--crops", type=int, help="crops of each clip, 1 or 3 (default: as the run was tested)")
     parser.add_argument("--top", type=int, default=5, help="classes to name for each video")
     told = parser.parse_args()
+    for name, value in (("--clips", told.clips), ("--top", told.top)):
+        if value is not None and value < 1:
+            sys.exit(f"error: {name} {value} is not a whole number of at least 1")
+    with told_in_one_line():
+        sys.exit(_predict(told))
 
+
+def _predict(told: argparse.Namespace) -> int:
+    """Prints a line for each video; the exit code is 1 where one could not be read."""
     from tubelet.evaluation.checkpoint import load_checkpoint
-    from tubelet.evaluation.predict import probabilities
+    from tubelet.evaluation.predict import predictions
     from tubelet.video.reader import DecodeError
 
-    try:
-        checkpoint = load_checkpoint(told.ckpt)
-        answers = probabilities(checkpoint, told.videos, told.clips, told.crops)
-        for path, answer in zip(told.videos, answers, strict=False):
-            best = answer.topk(min(told.top, len(checkpoint.classes)))
-            named = [f"{checkpoint.classes[k]} {p:.3f}" for k, p in zip(best.indices, best.values, strict=True)]
-            print(f"{path}: {', '.join(named)}", flush=True)
-    except (ValueError, OSError, DecodeError) as error:
-        sys.exit(f"error: {error}")
+    checkpoint = load_checkpoint(told.ckpt)
+    failed = 0
+    for path, answer in zip(told.videos, predictions(checkpoint, told.videos, told.clips, told.crops), strict=True):
+        if isinstance(answer, DecodeError):
+            failed += 1
+            print(f"error: {answer}", file=sys.stderr)
+            continue
+        best = answer.topk(min(told.top, len(checkpoint.classes)))
+        named = [f"{checkpoint.classes[k]} {p:.3f}" for k, p in zip(best.indices, best.values, strict=True)]
+        print(f"{path}: {', '.join(named)}", flush=True)
+    return int(failed > 0)

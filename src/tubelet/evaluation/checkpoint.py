@@ -1,8 +1,10 @@
 """A checkpoint that stands alone: from the file to a model, its classes and its evaluation transform."""
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -26,6 +28,18 @@ class Checkpoint:
     config: dict[str, Any]
     classes: list[str]
     weights: dict[str, torch.Tensor]
+    epochs: int = 0  # trained to their end
+
+    def check_classes(self, found: Sequence[str]) -> None:
+        """Raises ValueError where the data has other classes than the model was trained on, or another order."""
+        pairs = list(zip_longest(self.classes, found))
+        first = next((i for i, (trained, now) in enumerate(pairs) if trained != now), None)
+        if first is not None:
+            trained, now = (name if name is not None else "nothing" for name in pairs[first])
+            raise ValueError(
+                f"ckpt={self.path}: trained on {len(self.classes)} classes, the data has {len(found)}; the first that "
+                f"differs is class {first}: {trained} in the checkpoint, {now} in the data"
+            )
 
     def data(self) -> dict[str, Any]:
         """The `data` node of the config. Raises ValueError where building it would call something else."""
@@ -52,15 +66,19 @@ def load_checkpoint(path: str) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"ckpt={path}: there is no such file") from None
-    except Exception as error:  # torch raises whatever the damaged bytes lead to
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"ckpt={path} cannot be read as a checkpoint: {reason}") from error
+    except IsADirectoryError:
+        raise ValueError(
+            f"ckpt={path} is a folder; a run's checkpoints are in it: {path}/checkpoints/best.ckpt"
+        ) from None
+    except Exception as error:  # torch raises whatever the bytes lead to, and advises to read them without safety
+        raise ValueError(f"ckpt={path} is not a checkpoint of plain tensors, or is damaged") from error
     if not isinstance(content, dict) or RECORD not in content:
         raise ValueError(f"ckpt={path} was not written by tubelet: it has no {RECORD!r} record")
     record = content[RECORD]
     prefix = "predictor.model."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-    return Checkpoint(path, record["config"], record["classes"], weights)
+    epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] if "loops" in content else 0
+    return Checkpoint(path, record["config"], record["classes"], weights, epochs)
 
 
 def build_module(node: dict[str, Any]) -> nn.Module:

@@ -10,25 +10,31 @@ from tubelet.evaluation.predictor import Predictor
 from tubelet.video.annotations import Video
 from tubelet.video.dataset import VideoDataset
 from tubelet.video.order import Draw
+from tubelet.video.reader import DecodeError
 from tubelet.video.sampling import forward
 from tubelet.video.transforms import Normalise
 from tubelet.video.views import TestViews
 
 
 @torch.inference_mode()
-def probabilities(
+def predictions(
     checkpoint: Checkpoint, paths: Iterable[str], clips: int | None = None, crops: int | None = None
-) -> Iterator[Tensor]:
-    """Yields (num_classes,) for each file, in order. clips, crops: None takes those of the run's own test.
+) -> Iterator[Tensor | DecodeError]:
+    """Yields probabilities (num_classes,) for each file, in order; a DecodeError for one that cannot be read.
 
-    Raises DecodeError at a file that cannot be read.
+    clips, crops: None takes those of the run's own test. Frames are shown forward, whatever the run was trained on.
     """
     clip, views = checkpoint.config["clip"], checkpoint.config["views"]
-    test_views = TestViews(clip, clips or views["clips"], crops or views["crops"])
+    test_views = TestViews(clip, views["clips"] if clips is None else clips, views["crops"] if crops is None else crops)
     predictor = Predictor(checkpoint.build_model(), Normalise(clip["mean"], clip["std"]))
     videos = [Video(path, 0) for path in paths]
     dataset = VideoDataset(
         videos, test_views.sample, forward, test_views.transform, seed=0, reader="auto", skip_errors=False
     )
     for i in range(len(videos)):
-        yield predictor(dataset[Draw(0, i)]["video"][None])[0]
+        try:
+            views = dataset[Draw(0, i)]["video"]  # (V, C, T, H, W)
+        except DecodeError as error:
+            yield error
+        else:
+            yield predictor(views[None])[0]

@@ -106,7 +106,9 @@ class DropPath(nn.Module):
 
 
 def drop_path_rates(last: float, depth: int) -> list[float]:
-    """The rate of each block: 0 in the first, growing linearly to `last`, which is in [0, 1)."""
+    """The rate of each of `depth` blocks: 0 in the first, growing linearly to `last`, which is in [0, 1)."""
+    if depth < 1:
+        raise ValueError(f"model: depth={depth} is not at least 1 block")
     if not 0.0 <= last < 1.0:
         raise ValueError(f"model: drop_path={last} is not in [0, 1)")
     return [last * i / max(depth - 1, 1) for i in range(depth)]

@@ -24,15 +24,14 @@ class OneTable(nn.Module):
 class SpaceTime(nn.Module):
     """The sum of a row for the place and a row for the time (the note, section 1.1; TimeSformer; MViT).
 
-    The class token has a row of its own in the table of places, and none in that of times. Times start at zero, as in
-    TimeSformer: at first the frames are alike.
+    The class token has a row of its own in the table of places, and none in that of times.
     """
 
     def __init__(self, t: int, s: int, dim: int, class_token: bool):
         super().__init__()
         self.class_token = int(class_token)
         self.space = learned_table(class_token + s, dim)
-        self.time = nn.Parameter(torch.zeros(1, t, dim))
+        self.time = learned_table(t, dim)
 
     def forward(self) -> Tensor:
         """-> (1, t * s, D), time slowest; with a class token (1, 1 + t * s, D)."""

@@ -62,6 +62,7 @@ class Divided(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.head = nn.Linear(dim, num_classes)
         self.apply(init_as_timm)
+        forget_time(self.pos_embed)
         for block in blocks:  # at the start each is a block of an image model, in the official code too
             zero_linear(block.temporal_fc)
 
@@ -100,6 +101,7 @@ class JointSpaceTime(nn.Module):
         self.encoder = Encoder(dim, blocks, SpaceTime, (t, h * w), ClassToken)
         self.head = nn.Linear(dim, num_classes)
         self.apply(init_as_timm)
+        forget_time(self.encoder.pos_embed)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
@@ -216,6 +218,11 @@ class DividedBlock(nn.Module):
         x = torch.cat([cls, grid.flatten(1, 2)], dim=1)  # (B, 1 + T * s, D)
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x[:, :1], x[:, 1:].unflatten(1, grid.shape[1:3])
+
+
+def forget_time(position: nn.Module) -> None:
+    """Zero the table of times, as in the official code: at the start all frames are alike, as to an image model."""
+    nn.init.zeros_(position.get_parameter("time"))
 
 
 def image_blocks(

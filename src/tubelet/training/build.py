@@ -2,12 +2,12 @@
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,7 +16,7 @@ from tubelet.training.data import VideoData
 from tubelet.training.optim import accumulation
 from tubelet.training.progress import Progress
 from tubelet.training.ranks import is_first_rank
-from tubelet.training.resume import AtomicCheckpoints, SaveLast
+from tubelet.training.saving import AtomicCheckpoints, SaveLast
 from tubelet.training.validate import BESIDE_TARGET
 from tubelet.video.annotations import Catalogue
 from tubelet.video.sampling import order_named
@@ -31,10 +31,14 @@ def build(node: Any, **given: Any) -> Any:
     return instantiate(node, _convert_="all", **given)
 
 
-def build_catalogue(data: DictConfig) -> Catalogue:
-    """`data` holds the arguments of its `_target_`, which lists the videos, beside those of the loaders."""
-    catalogue = build({key: value for key, value in data.items() if key not in LOADING})
-    for split in ("train", "val", "test"):
+def build_catalogue(data: DictConfig, needed: Sequence[str] = ("train", "val", "test")) -> Catalogue:
+    """`data` holds the arguments of its `_target_`, which lists the videos, beside those of the loaders.
+
+    `on_error` may be both: lists can name videos that are not on disk.
+    """
+    taken = inspect.signature(get_method(data["_target_"])).parameters
+    catalogue = build({key: value for key, value in data.items() if key in taken or key not in LOADING})
+    for split in needed:
         if not getattr(catalogue, split):
             raise ValueError(f"data.root={data.get('root')}: the {split} split holds no video")
     return catalogue
@@ -57,9 +61,9 @@ def build_training_data(cfg: DictConfig, catalogue: Catalogue) -> VideoData:
     return build_data(cfg, catalogue, {key: build(node) for key, node in cfg.augment.items()}, step)
 
 
-def check_ranks(trainer: L.Trainer, catalogue: Catalogue) -> None:
+def check_ranks(trainer: L.Trainer, catalogue: Catalogue, evaluated: Sequence[str]) -> None:
     """Raises ValueError where a rank would have no video to evaluate; before any further process is started."""
-    for split in ("val", "test"):
+    for split in evaluated:
         num_videos = len(getattr(catalogue, split))
         if num_videos < trainer.world_size:
             raise ValueError(f"trainer.devices: {trainer.world_size} ranks, but only {num_videos} {split} videos")
@@ -98,6 +102,7 @@ def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
         enable_progress_bar=cfg.trainer.enable_progress_bar and progress_bar,
         enable_model_summary=False,
         default_root_dir=cfg.run_dir,
+        use_distributed_sampler=False,  # our samplers know the ranks
     )
     devices = trainer.world_size
     trainer.accumulate_grad_batches = accumulation(cfg.optim.total_batch, cfg.data.batch_size, devices)

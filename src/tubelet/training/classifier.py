@@ -105,6 +105,9 @@ class Classifier(Evaluator):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
         return loss
 
+    def on_train_epoch_start(self) -> None:  # which Lightning leaves out when it resumes within an epoch
+        self.train_loss.reset()
+
     def on_train_epoch_end(self) -> None:
         self.log("train/loss_epoch", self.train_loss)
 

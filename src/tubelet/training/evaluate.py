@@ -13,7 +13,6 @@ from tubelet.training import build
 from tubelet.training.classifier import Evaluator
 from tubelet.training.ranks import children_run
 from tubelet.training.record import recorded
-from tubelet.training.resume import other_classes
 from tubelet.training.train import finish_results
 from tubelet.video.transforms import Normalise
 
@@ -27,17 +26,21 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
         cfg = as_trained(cfg, checkpoint)
         if cfg.subset not in ("train", "val", "test"):
             raise ValueError(f"subset={cfg.subset} is not train, val or test")
-        catalogue = build.build_catalogue(cfg.data)
-        if list(catalogue.classes) != list(checkpoint.classes):
-            raise ValueError(other_classes(checkpoint.classes, catalogue.classes))
+        catalogue = build.build_catalogue(cfg.data, (cfg.subset,))
+        checkpoint.check_classes(catalogue.classes)
         shown = replace(catalogue, test=getattr(catalogue, cfg.subset))
         data = build.build_data(cfg, shown, augment={}, step=1)
         evaluator = Evaluator(Predictor(checkpoint.build_model(), Normalise(cfg.clip.mean, cfg.clip.std)))
         bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()
         trainer = build.build(
-            cfg.trainer, logger=False, enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=bar
+            cfg.trainer,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=bar,
+            use_distributed_sampler=False,  # our samplers know the ranks
         )
-        build.check_ranks(trainer, shown)
+        build.check_ranks(trainer, shown, ("test",))
         build.save_config(cfg)
         with children_run("eval", cfg.run_dir):
             trainer.test(evaluator, data, verbose=False)
@@ -66,6 +69,6 @@ def as_trained(cfg: DictConfig, checkpoint: Checkpoint) -> DictConfig:
             given = {key: value for key, value in cfg[node].items() if value is not None}
             merged[node] = OmegaConf.merge(trained[node], given)
     merged.trainer.precision = cfg.trainer.precision or trained.trainer.precision
-    for key in ("order", "frozen_at"):
+    for key in ("order", "frozen_at", "seed"):
         merged[key] = trained[key] if cfg[key] is None else cfg[key]
     return merged

@@ -1,10 +1,17 @@
 """Errors in the words of the person who typed the command: one line, the value, and the nearest right one."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from tubelet.video.reader import DecodeError
@@ -18,6 +25,11 @@ def one_line(error: BaseException, config_dir: str) -> str | None:
         return f"{group}={name}: there is no such {group}{nearest(name, error.options, f'{group}=')}"
     if isinstance(error, ConfigCompositionException) and getattr(error.__cause__, "full_key", None):
         return _unknown_key(error.__cause__, config_dir)
+    if isinstance(error, OverrideParseException):
+        key, _, value = str(error.override).partition("=")
+        return f"cannot read {error.override}; a value with spaces or special letters needs quotes: \"{key}='{value}'\""
+    if isinstance(error, PermissionError):
+        return f"{error}; runs=path/to/folder puts runs elsewhere"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} has no value; give it on the command line: {error.full_key}=..."
     if isinstance(error, ValueError | OSError | DecodeError | HydraException | OmegaConfBaseException):
@@ -31,6 +43,11 @@ def _message(error: BaseException) -> str:
     if lines[0].startswith("Caught ") and len(lines) > 1:
         return lines[-1].partition(": ")[2]
     return lines[0]
+
+
+def typed(key: str, value: str) -> str:
+    """An override as it can be pasted into a shell, quoted for Hydra where it must be."""
+    return f"{key}={value}" if re.fullmatch(r"[\w./:+-]+", value, re.ASCII) else f"\"{key}='{value}'\""
 
 
 def root(error: BaseException) -> BaseException:

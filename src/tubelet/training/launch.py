@@ -5,12 +5,14 @@ Nothing heavy is imported here, so that --help and misspelt overrides answer at 
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import hydra
@@ -18,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from tubelet.training.explain import one_line
+from tubelet.training.explain import one_line, root
 from tubelet.training.validate import check_keys
 
 MULTIRUN = {"-m", "--multirun"}
@@ -43,6 +45,7 @@ def launch(name: str) -> None:
     job = {"train": _train, "eval": _evaluate}[name]
     signal.signal(signal.SIGTERM, _interrupt)
     with told_in_one_line():
+        refuse_scattered_ranks(sys.argv[1:])
         if name == "train":
             sys.argv[1:] = into_the_same_folder(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
@@ -61,6 +64,13 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     return cfg
 
 
+def refuse_scattered_ranks(arguments: list[str]) -> None:
+    """Raises ValueError where torchrun or srun starts the ranks, and each would name a folder after its own time."""
+    ranks = max(int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    if ranks > 1 and not any(argument.startswith("run_dir=") for argument in arguments):
+        raise ValueError(f"run_dir has no value: {ranks} ranks are started from outside, and must write to one folder")
+
+
 def into_the_same_folder(arguments: list[str]) -> list[str]:
     """A resumed run goes on in its own folder: `ckpt=last`, or `ckpt=<run_dir>/checkpoints/...`, sets `run_dir` too.
 
@@ -68,10 +78,13 @@ def into_the_same_folder(arguments: list[str]) -> list[str]:
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     ckpt = given.get("ckpt", "null")
+    if ckpt == "last" and MULTIRUN & set(arguments):
+        raise ValueError("ckpt=last resumes one run; of the jobs of a sweep each is resumed by its own command")
     if ckpt == "null" or MULTIRUN & set(arguments):
         return arguments
     if ckpt == "last":
-        options = [argument for argument in arguments if not argument.startswith(("-", "ckpt=", "hydra."))]
+        options = [a for a in arguments if "=" in a and not a.startswith(("-", "ckpt=", "hydra."))]
+        options += [f"hydra.searchpath=[file://{os.path.abspath(folder)}]" for folder in _config_dirs(arguments)]
         with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
             cfg = hydra.compose("train", options, return_hydra_config=True)
         choices = cfg.hydra.runtime.choices
@@ -87,6 +100,13 @@ def into_the_same_folder(arguments: list[str]) -> list[str]:
     if "run_dir" not in given and path.parent.name == "checkpoints":
         rest.append(f"run_dir='{path.parents[1]}'")
     return [*rest, f"ckpt='{path}'"]
+
+
+def _config_dirs(arguments: list[str]) -> list[str]:
+    """The user's own folder of yaml files, as given to Hydra: `--config-dir folder` or `--config-dir=folder`."""
+    flag = ("--config-dir", "-cd")
+    following = [value for name, value in pairwise(arguments) if name in flag]
+    return following + [a.partition("=")[2] for a in arguments if a.startswith("--config-dir=")]
 
 
 @contextmanager
@@ -133,19 +153,46 @@ def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float
     """Run one job; what goes wrong is one line on the screen, with its traceback in the log file of the job."""
     hydra_config = HydraConfig.get()
     cfg.run_dir = hydra_config.runtime.output_dir
+    overrides, sweep = list(hydra_config.overrides.task), hydra_config.mode == RunMode.MULTIRUN
+    log_file = Path(cfg.run_dir, f"{hydra_config.job.name}.log")
     try:
         check_keys(cfg, name, config_dir())
+    except ValueError as error:
+        if not sweep:  # nothing was run, so nothing is left behind
+            if [path.name for path in Path(cfg.run_dir).iterdir()] == [log_file.name]:
+                shutil.rmtree(cfg.run_dir)
+            sys.exit(f"error: {error}")
+        _report(error, log_file, overrides)
+        raise Reported from error
+    try:
         quieten()
-        return job(list(hydra_config.overrides.task))
+        return job(overrides)
+    except KeyboardInterrupt as interrupt:
+        _record_early_end(Path(cfg.run_dir), interrupt, overrides)
+        raise
     except Exception as error:
-        log_file = Path(hydra_config.runtime.output_dir, f"{hydra_config.job.name}.log")
-        with open(log_file, "a") as file:
-            traceback.print_exc(file=file)
-        line = one_line(error, config_dir()) or f"{type(error).__name__}: {error}"
-        print(f"error: {line}\n(traceback in {os.path.relpath(log_file)})", file=sys.stderr)
-        if hydra_config.mode == RunMode.MULTIRUN:
+        _report(error, log_file, overrides)
+        if sweep:
             raise Reported from error
         sys.exit(1)
+
+
+def _report(error: Exception, log_file: Path, overrides: list[str]) -> None:
+    """Tell an error in a line, with its traceback in the log file, and see to it that a record of it exists."""
+    with open(log_file, "a") as file:
+        traceback.print_exception(error, file=file)
+    _record_early_end(log_file.parent, error, overrides)
+    line = one_line(error, config_dir()) or f"{type(root(error)).__name__}: {root(error)}"
+    print(f"error: {line}\n(traceback in {os.path.relpath(log_file)})", file=sys.stderr)
+
+
+def _record_early_end(run_dir: Path, error: BaseException, overrides: list[str]) -> None:
+    """metrics.json of a job that ended before it began its own; that of a run to be resumed stays as it is."""
+    from tubelet.training.record import recorded  # here, since it imports torch
+
+    if not (run_dir / "metrics.json").exists():
+        with suppress(BaseException), recorded(str(run_dir), overrides=overrides):
+            raise error
 
 
 def quieten() -> None:

@@ -36,6 +36,11 @@ class Optim:
         total_batch: int,
         label_smoothing: float,
     ):
+        above_zero = {"lr": lr, "total_batch": total_batch} | ({} if clip_norm is None else {"clip_norm": clip_norm})
+        from_zero = {"weight_decay": weight_decay, "warmup_epochs": warmup_epochs, "label_smoothing": label_smoothing}
+        for name, value in (above_zero | from_zero).items():
+            if value < 0 or (name in above_zero and value == 0):
+                raise ValueError(f"optim.{name}={value} is not {'above' if name in above_zero else 'at least'} 0")
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
         self.warmup_epochs, self.warmup_lr, self.end_lr = warmup_epochs, warmup_lr, end_lr
         self.clip_norm, self.total_batch, self.label_smoothing = clip_norm, total_batch, label_smoothing

@@ -12,8 +12,9 @@ def protocol(cfg: DictConfig, subset: str, catalogue: Catalogue, num_evaluated: 
     shared = " (those of validation)" if subset == "test" and videos == catalogue.val else ""
     order = f"frozen at {cfg.frozen_at}" if cfg.order == "frozen" else cfg.order
     number = f"{len(videos)}" if num_evaluated == len(videos) else f"{num_evaluated} of {len(videos)}"
+    data = f"split {cfg.data.split} of {cfg.data.root}" if "split" in cfg.data else cfg.data.get("root")
     return (
-        f"{number} {subset} videos{shared}, {views.clips} x {views.crops} views (clips x crops), "
+        f"{number} {subset} videos{shared} of {data}, {views.clips} x {views.crops} views (clips x crops), "
         f"{clip.num_frames} frames, stride {clip.stride}, short side {clip.resize}, crop {clip.crop}, "
-        f"mean of softmax over views, frames {order}"
+        f"mean of softmax over views, frames {order}, {cfg.trainer.precision}"
     )

@@ -6,9 +6,12 @@ again, and with a sampling sweeper on other hyperparameters than rank 0 (hydra#2
 
 import logging
 import os
+import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -34,18 +37,54 @@ def children_run(task: str, run_dir: str) -> Iterator[None]:
     def with_folder(local_rank: int) -> tuple[list[str], str]:
         return command, os.getcwd()
 
+    children: list[subprocess.Popen] = []
+    job_ended = threading.Event()
+
+    def watch(started: list[subprocess.Popen]) -> None:
+        children.extend(started)
+        threading.Thread(target=_watch, args=(children, job_ended), daemon=True).start()
+
     before = {name: os.environ.get(name) for name in SET_BY_LIGHTNING}
     names = {"_hydra_subprocess_cmd": with_folder, "_basic_subprocess_cmd": lambda: command}
+    names["_launch_process_observer"] = watch
+    seconds = 0.0  # that a rank has to end by itself
     try:
         with patch.multiple(fabric_launcher, **names), patch.multiple(pytorch_launcher, **names):
             yield
+        seconds = 60.0
     finally:
+        job_ended.set()
+        _end(children, seconds)
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
         for name, value in before.items():  # the next job of a sweep finds its own port and its own ranks
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def _watch(children: list[subprocess.Popen], job_ended: threading.Event) -> None:
+    """Ends this process where it waits for a rank that is gone.
+
+    Most often the broken connection raises an error here, which is told and recorded; so it has a minute for that.
+    Lightning's own observer would kill this process at once, and the next jobs of its sweep with it.
+    """
+    while not job_ended.wait(1.0):
+        gone = [child.returncode for child in children if child.poll()]
+        if gone and not job_ended.wait(60.0):
+            print(f"error: another rank ended with code {gone[0]}, and this one waits for it; ended", file=sys.stderr)
+            _end(children, 0.0)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _end(children: list[subprocess.Popen], seconds: float) -> None:
+    """Waits for the ranks for so many seconds, asks those that are left to end, and at last kills them."""
+    for ask, patience in ((None, seconds), (subprocess.Popen.terminate, 10.0), (subprocess.Popen.kill, None)):
+        for child in children:
+            if ask and child.poll() is None:
+                ask(child)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(patience)
 
 
 def main() -> None:

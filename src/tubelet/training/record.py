@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tubelet.training.explain import root
 from tubelet.training.ranks import is_first_rank
@@ -39,8 +42,7 @@ def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
         record["status"] = "finished"
     except (KeyboardInterrupt, SystemExit) as interrupt:  # Lightning makes a SystemExit of Ctrl-C and of SIGTERM
         record["status"] = "interrupted"
-        first = interrupt if isinstance(interrupt, KeyboardInterrupt) else interrupt.__context__
-        raise KeyboardInterrupt(*(first.args if first else ())) from None
+        raise KeyboardInterrupt(signal_behind(interrupt)) from None
     except BaseException as error:
         record["status"] = "failed"
         record["error"] = f"{type(root(error)).__name__}: {root(error)}"
@@ -48,6 +50,17 @@ def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
     finally:
         record["seconds"] = round(time.time() - started, 1)
         write(path, record)
+
+
+def signal_behind(error: BaseException | None) -> int:
+    """The number of the signal that ended a job, through the exceptions that Lightning made of it."""
+    while error is not None:
+        if isinstance(error, SIGTERMException):
+            return signal.SIGTERM
+        if isinstance(error, KeyboardInterrupt) and error.args:
+            return error.args[0]
+        error = error.__context__
+    return signal.SIGINT
 
 
 def versions() -> dict[str, str]:

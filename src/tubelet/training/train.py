@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import TypeVar
 
 import lightning as L
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from tubelet.evaluation.checkpoint import load_checkpoint
 from tubelet.evaluation.results import Results
 from tubelet.training import build
 from tubelet.training.classifier import Classifier
 from tubelet.training.data import VideoData
+from tubelet.training.explain import typed
 from tubelet.training.progress import Progress
 from tubelet.training.protocol import protocol
 from tubelet.training.ranks import children_run, is_first_rank
 from tubelet.training.record import recorded
-from tubelet.training.resume import SaveLast, check_resumable
+from tubelet.training.resume import check_resumable
+from tubelet.training.saving import SaveLast
 from tubelet.video.annotations import Catalogue
 
 log = logging.getLogger(__name__)
@@ -27,20 +29,23 @@ C = TypeVar("C", bound=L.Callback)
 
 def train(cfg: DictConfig, overrides: list[str]) -> dict:
     """Train, test one checkpoint, write metrics.json. Returns its content."""
+    if not 0 <= cfg.seed < 2**32:
+        raise ValueError(f"seed={cfg.seed} is not from 0 to {2**32 - 1}")
+    log.info("run: %s in %s", cfg.name, os.path.relpath(cfg.run_dir))
+    catalogue = build.build_catalogue(cfg.data)
+    cfg.model.num_classes = len(catalogue.classes)
+    if cfg.ckpt:  # before anything of the run that is resumed is touched
+        check_resumable(load_checkpoint(cfg.ckpt), OmegaConf.to_container(cfg, resolve=True), catalogue.classes)
     with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, resumed_from=cfg.ckpt) as record:
         L.seed_everything(cfg.seed, workers=True, verbose=False)
-        log.info("run: %s in %s", cfg.name, os.path.relpath(cfg.run_dir))
-        catalogue = build.build_catalogue(cfg.data)
-        cfg.model.num_classes = len(catalogue.classes)
         data = build.build_training_data(cfg, catalogue)
         predictor = build.build_predictor(cfg, len(catalogue.classes))
         config = build.save_config(cfg)
         if cfg.ckpt:
-            check_resumable(load_checkpoint(cfg.ckpt), config, catalogue.classes)
             keep_metrics(Path(cfg.run_dir, "metrics.csv"))
         classifier = Classifier(predictor, build.build(cfg.optim), {"config": config, "classes": catalogue.classes})
         trainer = build.build_trainer(cfg, progress_bar=sys.stderr.isatty())
-        build.check_ranks(trainer, catalogue)
+        build.check_ranks(trainer, catalogue, ("val", "test"))
         _announce(cfg, catalogue, predictor, trainer)
         try:
             for logger in trainer.loggers:
@@ -118,7 +123,7 @@ def _one(trainer: L.Trainer, kind: type[C]) -> C:
 def _summary(cfg: DictConfig, record: dict) -> None:
     test, where = record["test"], os.path.relpath(cfg.run_dir)
     log.info("")
-    log.info("done in %.0f s, %.0f training clips/s", record["seconds"], record["clips_per_second"])
+    log.info("done in %.0f s, %.4g training clips/s", record["seconds"], record["clips_per_second"])
     for name, value in record["best"].items():
         log.info("best %s  %.4f", name, value)
     log.info("test top-1  %.4f   top-5  %.4f   of %s", test["top1"], test["top5"], record["tested"])
@@ -127,4 +132,4 @@ def _summary(cfg: DictConfig, record: dict) -> None:
         unread, wrong = len(record["failures"]), test["failures"]
         log.warning("unreadable videos: %d, named in metrics.json; %d of the test, counted as wrong", unread, wrong)
     log.info("written: %s/{config.yaml,metrics.json,metrics.csv,predictions.csv}, checkpoints/{best,last}.ckpt", where)
-    log.info("next:    python eval.py ckpt=%s", os.path.relpath(Path(cfg.run_dir, record["tested"])))
+    log.info("next:    python eval.py %s", typed("ckpt", os.path.relpath(Path(cfg.run_dir, record["tested"]))))

@@ -1,6 +1,7 @@
 """Which videos there are, and their classes: readers of annotations as they lie on disk."""
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+log = logging.getLogger(__name__)
 SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".gif"}
 
 
@@ -80,7 +82,10 @@ def _is_video(name: str) -> bool:
 
 def _classes_in(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    names = [name for name in names if any(_is_video(file) for file in os.listdir(folder / name))]
+    empty = [name for name in names if not any(_is_video(file) for file in os.listdir(folder / name))]
+    if empty:
+        log.warning("left out, since they hold no video file: %s", ", ".join(str(folder / name) for name in empty))
+    names = [name for name in names if name not in empty]
     if len(names) < 2:
         raise ValueError(f"{folder}: needs at least two folders of videos, one a class; found {names or 'none'}")
     return names

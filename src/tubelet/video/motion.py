@@ -11,7 +11,6 @@ compression cannot give away the direction either.
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tubelet.video.annotations import Catalogue, list_class_folders
+from tubelet.video.processes import leave_signals_to_parent
 from tubelet.video.pyav import write_video
 
 TWINS = (
@@ -56,14 +56,25 @@ def read_motion(root: str, train: int, val: int, test: int, seed: int) -> Catalo
     manifest = Path(root, MANIFEST)
     if not manifest.exists():
         if Path(root).exists():
-            raise ValueError(f"data.root={root} exists but holds no {MANIFEST}; remove it, or name another folder")
+            raise ValueError(
+                f"data.root={root} is no folder of generated motion videos: it has no {MANIFEST}; "
+                f"for class folders of your own videos: data=folder data.root={root}"
+            )
         generate(root, wanted)
     found = json.loads(manifest.read_text())
     if found != wanted:
+        numbers = " ".join(f"data.{key}={found[key]}" for key in ("train", "val", "test", "seed") if key in found)
         raise ValueError(
-            f"data.root={root} was generated as {found}, not as {wanted}; remove it, or name another folder"
+            f"data.root={root} was generated as {found}, not as {wanted}; use it as it is ({numbers}), or generate "
+            "into another folder: data.root=..."
         )
     splits = {split: list_class_folders(Path(root, split), CLASSES) for split in ("train", "val", "test")}
+    for split, videos in splits.items():
+        if len(videos) != wanted[split]:
+            raise ValueError(
+                f"data.root={root} holds {len(videos)} of its {wanted[split]} {split} videos; delete this folder, and "
+                "the next run generates it anew"
+            )
     twins = {CLASSES.index(a): CLASSES.index(b) for pair in TWINS for a, b in (pair, pair[::-1])}
     return Catalogue(CLASSES, **splits, twins=twins)
 
@@ -87,7 +98,7 @@ def generate(root: str, manifest: dict[str, int]) -> None:
             path = building / split / CLASSES[label] / f"{i // len(CLASSES):05d}.mp4"
             jobs.append((str(path), label, (manifest["seed"], number, i)))
     try:
-        with ProcessPoolExecutor(min(os.cpu_count() or 1, 16), initializer=_leave_signals_to_parent) as pool:
+        with ProcessPoolExecutor(min(os.cpu_count() or 1, 16), initializer=leave_signals_to_parent) as pool:
             done = pool.map(_write, *zip(*jobs, strict=True), chunksize=16)
             seconds = 0.5 if sys.stderr.isatty() else 10.0  # between two updates: a log file wants few
             list(tqdm(done, f"generating {root}", len(jobs), unit=" videos", mininterval=seconds))
@@ -100,12 +111,6 @@ def generate(root: str, manifest: dict[str, int]) -> None:
     except BaseException:  # also Ctrl-C: nothing half made stays behind
         shutil.rmtree(building, ignore_errors=True)
         raise
-
-
-def _leave_signals_to_parent() -> None:
-    """Ctrl-C reaches every process of a terminal: the parent alone answers it, by ending the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _write(path: str, label: int, seed: tuple[int, ...]) -> None:

@@ -79,4 +79,6 @@ def order_named(name: str, frozen_at: int) -> Order:
     orders["frozen"] = frozen(frozen_at)
     if name not in orders:
         raise ValueError(f"order={name} is unknown; the orders are {', '.join(orders)}")
+    if frozen_at != 0 and name != "frozen":
+        raise ValueError(f"frozen_at={frozen_at} has no effect with order={name}; it goes with order=frozen")
     return orders[name]

@@ -1,0 +1,94 @@
+"""When checkpoints are written, and how: whole or not at all, also when a signal ends the run."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there: a kill never leaves half a file under its name."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        partial = f"{path}.partial"
+        with open(partial, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+class SaveLast(L.Callback):
+    """Keeps `last.ckpt` current, and ends a run cleanly on Ctrl-C or SIGTERM: after the step under way, and saved.
+
+    Within a validation, and between the last step of an epoch and its validation, one process ends without saving: a
+    checkpoint from there would be resumed without that validation. Several end after it, since they must agree.
+
+    dirpath: the folder of the checkpoint
+    every_n_steps: optimiser steps between two saves within an epoch; the end of an epoch is always saved
+    """
+
+    def __init__(self, dirpath: str, every_n_steps: int):
+        self.path, self.every_n_steps = os.path.join(dirpath, "last.ckpt"), every_n_steps
+        self.received: int | None = None  # the signal that asked for the end
+        self._generators: list[dict] = []
+        self._handlers: dict[int, Any] = {}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict) -> None:
+        own = {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        states = [own] * trainer.world_size
+        if trainer.world_size > 1:
+            dist.all_gather_object(states, own)
+        checkpoint["generators"] = states
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict) -> None:
+        self._generators = checkpoint["generators"]
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.global_rank < len(self._generators):  # a resume on more ranks has no state for the new ones
+            own = self._generators[trainer.global_rank]
+            torch.set_rng_state(own["cpu"])
+            if torch.cuda.is_available() and len(own["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(own["cuda"])
+        self._handlers = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.received = number
+        signal.signal(number, self._handlers[number])  # a second one ends the run at once
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx: int) -> None:
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches  # gradients are not in a checkpoint
+        if between_steps or batch_idx + 1 >= trainer.num_training_batches:
+            return
+        asked = self._asked(trainer)
+        if asked or trainer.global_step % self.every_n_steps == 0:
+            trainer.save_checkpoint(self.path)
+        if asked:
+            raise KeyboardInterrupt(self.received or signal.SIGINT)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if self.received is not None and trainer.world_size == 1:
+            raise KeyboardInterrupt(self.received)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
+        if self._asked(trainer):
+            raise KeyboardInterrupt(self.received or signal.SIGINT)
+
+    def _asked(self, trainer: L.Trainer) -> bool:
+        """Whether any rank was asked to end; every rank must call it."""
+        return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
+
+    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
