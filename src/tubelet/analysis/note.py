@@ -103,7 +103,9 @@ def rows() -> Iterator[Row]:
 
 def points() -> Iterator[Point]:
     """One block of each scheme over T and over N, for the slopes."""
-    sizes = [(num_frames, CROP) for num_frames in (16, 32, 64)] + [(NUM_FRAMES, crop) for crop in (128, 448)]  # strides divide them
+    sizes = [(num_frames, CROP) for num_frames in (16, 32, 64)] + [
+        (NUM_FRAMES, crop) for crop in (128, 448)
+    ]  # strides divide them
     for name, (_, build) in schemes().items():
         for num_frames, crop in sizes:
             attention, linear = block_macs(build, num_frames, crop)

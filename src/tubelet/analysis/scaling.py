@@ -1,9 +1,11 @@
-"""How cost grows with the frames T of a clip and the tokens N of a frame: slopes in log-log, where c T^p has slope p."""
+"""How cost grows with the frames T of a clip and the tokens N of a frame: slopes of log over log, p for c T^p."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+LETTERS = {"T": "frames T of a clip", "N": "tokens N of a frame"}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import itertools
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -74,28 +73,36 @@ def product(overrides: Sequence[str]) -> Iterator[list[str]]:
     return (list(chosen) for chosen in itertools.product(*choices))
 
 
-def measure(overrides: list[str]) -> tuple[Any, Any, str]:
-    """The config, its Cost, and the first line that the model says of itself."""
-    import inspect
-
-    from hydra.utils import get_class, instantiate
+def composed(overrides: Sequence[str]) -> Any:
+    """The config with the number of classes filled in. Weights to start from are left out: a count needs none."""
     from omegaconf import OmegaConf
-
-    from tubelet.analysis.cost import count
 
     cfg = compose_config("train", overrides)
     OmegaConf.set_struct(cfg.model, False)
-    cfg.model.pop("pretrained", None)  # a count needs no weights
+    cfg.model.pop("pretrained", None)
     if cfg.model.num_classes is None:
         cfg.model.num_classes = NUM_CLASSES
+    return cfg
+
+
+def measure(cfg: Any) -> Any:
+    from hydra.utils import instantiate
+
+    from tubelet.analysis.cost import count
+
     crop = cfg.clip.crop if isinstance(cfg.clip.crop, int) else tuple(cfg.clip.crop)
-    cost = count(partial(instantiate, cfg.model, _convert_="all"), cfg.clip.num_frames, crop)
-    return cfg, cost, (inspect.getdoc(get_class(cfg.model._target_)) or "").split("\n")[0]
+    return count(partial(instantiate, cfg.model, _convert_="all"), cfg.clip.num_frames, crop)
 
 
 def _one(overrides: list[str]) -> None:
-    cfg, cost, words = measure(overrides)
-    print(f"{words}\n{cfg.clip.num_frames} frames of {cfg.clip.crop} pixels, {cfg.model.num_classes} classes\n")
+    from inspect import getdoc
+
+    from hydra.utils import get_class
+
+    cfg = composed(overrides)
+    cost, words = measure(cfg), getdoc(get_class(cfg.model._target_)) or ""
+    print(f"{words.splitlines()[0]}")
+    print(f"{cfg.clip.num_frames} frames of {cfg.clip.crop} pixels, {cfg.model.num_classes} classes\n")
     views = cfg.views.clips * cfg.views.crops
     columns = [(cost.attention_macs(run), cost.linear_macs, cost.macs(run)) for run in (False, True)]
     names = ("attention", "linear and convolution", "all, a clip")
@@ -103,7 +110,9 @@ def _one(overrides: list[str]) -> None:
     print(f"{'multiply-accumulates':34}{'as published':>16}{'as run':>16}")
     for name, *values in zip(names, *columns, strict=True):
         _print_macs(name, values)
-    _print_macs(f"all, a video of {cfg.views.clips} x {cfg.views.crops} views", [column[2] * views for column in columns])
+    _print_macs(
+        f"all, a video of {cfg.views.clips} x {cfg.views.crops} views", [column[2] * views for column in columns]
+    )
     print()
     for step in cost.steps:
         print(f"{'tokens x width, ' + step.name:34}{step.tokens:>14} x {step.width}")
@@ -114,7 +123,7 @@ def _one(overrides: list[str]) -> None:
 
 
 def _print_macs(name: str, values: Sequence[int]) -> None:
-    print(f"{name:34}" + "".join(f"{value / 1e9:14.2f} G" for value in values))
+    print(f"{name:34}" + "".join(f"{_short(value / 1e9):>14} G" for value in values))
 
 
 def _several(jobs: list[list[str]], out: Path) -> None:
@@ -126,12 +135,12 @@ def _several(jobs: list[list[str]], out: Path) -> None:
     width = max(len(_name(job, swept)) for job in jobs) + 2
     print(f"{'model':{width}}" + "".join(f"{head:>14}" for head in list(COLUMNS.values())[1:]))
     for job in jobs:
-        name = _name(job, swept)
+        name, cfg = _name(job, swept), composed(job)
         try:
-            cfg, cost, _ = measure(job)
+            cost = measure(cfg)
         except Exception as error:
             line = one_line(error, config_dir())
-            if line is None or not line.startswith("clip: "):
+            if line is None:
                 raise
             print(f"{name:{width}}  {line}", flush=True)
             continue
@@ -172,7 +181,12 @@ def _row(name: str, cfg: Any, cost: Any) -> dict[str, Any]:
 
 def _shown(key: str, value: Any) -> str:
     scale = 1e9 if "macs" in key else SCALES.get(key)
-    return str(value) if scale is None else f"{value / scale:.2f}"
+    return str(value) if scale is None else _short(value / scale)
+
+
+def _short(value: float) -> str:
+    """Two places, or three digits of what is below 1."""
+    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -184,10 +198,10 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _fit(points: list[Any], picture: Path) -> None:
     """Print the slopes and draw the lines, where the sizes make any."""
-    from tubelet.analysis.scaling import lines_along
+    from tubelet.analysis.scaling import LETTERS, lines_along
 
     drawn = 0
-    for letter, words in (("T", "frames T of a clip"), ("N", "tokens N of a frame")):
+    for letter, words in LETTERS.items():
         for line in lines_along(letter, points):
             drawn += 1
             print(f"over the {words}: {line}")
@@ -206,7 +220,10 @@ def _note(out: Path) -> None:
 
     from tubelet.analysis import note
 
-    print(f"One block of width {note.DIM}, {note.HEADS} heads; T = {note.NUM_FRAMES}, N = 196, L = T N = 6272.\n", flush=True)
+    print(
+        f"One block of width {note.DIM}, {note.HEADS} heads; T = {note.NUM_FRAMES}, N = 196, L = T N = 6272.\n",
+        flush=True,
+    )
     print("| scheme | cost in the note | tokens | attention GMACs | linear GMACs | share of attention |", end="")
     print(" eager scores MiB | fused peak MiB | attention dominates from L |")
     print("|---|---|---|---|---|---|---|---|---|")
@@ -216,7 +233,11 @@ def _note(out: Path) -> None:
         share = row.attention_macs / (row.attention_macs + row.linear_macs)
         cells = [row.scheme, f"O({row.formula})", ", then ".join(map(str, row.tokens))]
         cells += [f"{row.attention_macs / 1e9:.2f}", f"{row.linear_macs / 1e9:.2f}", f"{share:.0%}"]
-        cells += [f"{row.eager_matrix_bytes / 2**20:.0f}", f"{row.fused_peak_bytes / 2**20:.0f}", f"{row.dominates:,.0f}"]
+        cells += [
+            f"{row.eager_matrix_bytes / 2**20:.0f}",
+            f"{row.fused_peak_bytes / 2**20:.0f}",
+            f"{row.dominates:,.0f}",
+        ]
         print(f"| {' | '.join(cells)} |", flush=True)
     _write(out / "cost.csv", rows)
     print(flush=True)

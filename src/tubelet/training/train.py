@@ -14,6 +14,7 @@ from tubelet.evaluation.results import Results
 from tubelet.training import build
 from tubelet.training.classifier import Classifier
 from tubelet.training.data import VideoData
+from tubelet.training.memory import forget_peak_memory, peak_memory_mib
 from tubelet.training.progress import Progress
 from tubelet.training.protocol import protocol
 from tubelet.training.ranks import children_run, is_first_rank
@@ -28,12 +29,14 @@ C = TypeVar("C", bound=L.Callback)
 def train(cfg: DictConfig, overrides: list[str]) -> dict:
     """Train, test one checkpoint, write metrics.json. Returns its content."""
     with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, resumed_from=cfg.ckpt) as record:
+        forget_peak_memory()
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         log.info("run: %s in %s", cfg.name, os.path.relpath(cfg.run_dir))
         catalogue = build.build_catalogue(cfg.data)
         cfg.model.num_classes = len(catalogue.classes)
         data = build.build_training_data(cfg, catalogue)
         predictor = build.build_predictor(cfg, len(catalogue.classes))
+        record["parameters"] = sum(p.numel() for p in predictor.parameters())
         config = build.save_config(cfg)
         if cfg.ckpt:
             check_resumable(load_checkpoint(cfg.ckpt), config, catalogue.classes)
@@ -41,7 +44,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
         classifier = Classifier(predictor, build.build(cfg.optim), {"config": config, "classes": catalogue.classes})
         trainer = build.build_trainer(cfg, progress_bar=sys.stderr.isatty())
         build.check_ranks(trainer, catalogue)
-        _announce(cfg, catalogue, predictor, trainer)
+        _announce(cfg, catalogue, record["parameters"], trainer)
         try:
             for logger in trainer.loggers:
                 if not isinstance(logger, L.pytorch.loggers.CSVLogger):
@@ -49,6 +52,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
             with children_run("train", cfg.run_dir):
                 _fit_and_test(classifier, data, trainer, cfg, record)
         finally:
+            record["peak_memory_mib"] = peak_memory_mib(trainer.strategy.root_device)
             record["clips_per_second"] = round(_one(trainer, Progress).clips_per_second, 1)
             # Of this rank alone, for a run that ended early; a finished one has counted over all ranks.
             record.setdefault("readers", dict(classifier.readers))
@@ -94,9 +98,8 @@ def close_loggers(trainer: L.Trainer) -> None:
             logger.experiment.finish(exit_code=int(sys.exc_info()[0] is not None))
 
 
-def _announce(cfg, catalogue, predictor, trainer) -> None:
+def _announce(cfg, catalogue, parameters, trainer) -> None:
     counts = ", ".join(f"{len(getattr(catalogue, split))} {split}" for split in ("train", "val", "test"))
-    parameters = sum(p.numel() for p in predictor.parameters())
     log.info("data: %d classes, videos: %s, from %s", len(catalogue.classes), counts, cfg.data.get("root"))
     log.info(
         "training: %.2f M parameters, %s epochs, %d videos a step (%d x %d devices x %d accumulated), %s on %s",
