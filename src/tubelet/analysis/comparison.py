@@ -86,8 +86,9 @@ def compare(runs: Sequence[Run]) -> list[Row]:
     costs: dict[str, Cost | None] = {}
     rows = []
     for (name, overrides), group in groups.items():
-        differing = " ".join(part for part in overrides if part not in shared)
-        rows.append(_row(differing or name, group, costs))
+        differing = [part for part in group[0].record.get("overrides", ()) if part in set(overrides) - shared]
+        differing.sort(key=lambda part: not part.startswith("model="))  # the model first, the rest as typed
+        rows.append(_row(" ".join(differing) or name, group, costs))
     return rows
 
 
