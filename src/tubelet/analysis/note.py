@@ -137,7 +137,7 @@ def fused_bytes(call: Attention) -> int:
     with FakeTensorMode():
         q = torch.empty(call.sequences, call.heads, call.queries, int(call.width), requires_grad=True)
         k, v = (torch.empty(call.sequences, call.heads, call.keys, int(call.width)) for _ in range(2))
-        kept = {}
+        kept: dict[int, torch.Tensor] = {}
         with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.setdefault(x.untyped_storage()._cdata, x), _same):
             out = F.scaled_dot_product_attention(q, k, v)
         kept[out.untyped_storage()._cdata] = out
