@@ -19,7 +19,7 @@ L, D, PIXELS = 30, 8, 3 * 2 * 2
 
 def tiny(cls, **arguments):
     build = partial(cls, 7, T3, CROP, tubelet=(1, 2, 2), **(TINY | arguments))
-    return count(build, T3, CROP)
+    return count(build, T3, CROP, memory=False)
 
 
 def test_joint_on_paper():
@@ -57,7 +57,7 @@ def test_relative_positions_count_as_a_bias_as_published_and_as_longer_vectors_a
         **{"num_classes": 7, "num_frames": 3, "crop": 20, "dim": 8, "heads": 2, "depths": [1]},
         **{"q_strides": [(1, 1, 1)], "kv_strides": [(1, 2, 2)], "patch_kernel": (1, 5, 5), "patch_stride": (1, 4, 4)},
     )
-    cost = count(build, 3, 20)
+    cost = count(build, 3, 20, memory=False)
     queries, keys = 1 + 3 * 5 * 5, 1 + 3 * 3 * 3
     terms = 75 * 8 * (3 + 3 + 3)  # q . R for each key time, row and column
     assert cost.other_products == terms
