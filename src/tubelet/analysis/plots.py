@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curves from its metrics.csv, and the confusion matrix from its predictions.csv."""
+"""Pictures of a run (learning curves, confusion matrix, orders of frames), and of what models cost."""
 
 import csv
 from pathlib import Path
@@ -8,6 +8,8 @@ import matplotlib
 matplotlib.use("Agg")  # files only: no screen is needed
 import matplotlib.pyplot as plt
 import numpy as np
+
+from tubelet.analysis.scaling import LETTERS, Point, lines_along
 
 
 def read_columns(path: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -87,5 +89,27 @@ def draw_orders(figures: dict[str, dict[str, float]], picture: Path) -> None:
     axis.set_xticks(place, list(figures), rotation=30, ha="right")
     axis.set_ylim(0, 1)
     axis.legend(fontsize="small")
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
+
+
+def draw_costs(points: list[Point], picture: Path) -> None:
+    """Multiply-accumulates over T and over N, log-log: solid all, dashed attention, with the slopes of both."""
+    drawn = {letter: lines for letter in LETTERS if (lines := lines_along(letter, points))}
+    if not drawn:
+        raise ValueError("no two of the models differ in T or in N alone, so there is no line to draw")
+    figure, axes = plt.subplots(1, len(drawn), figsize=(7 * len(drawn), 7), layout="constrained", squeeze=False)
+    for axis, (letter, lines) in zip(axes[0], drawn.items(), strict=True):
+        for i, line in enumerate(lines):
+            colour = f"C{i % 10}"
+            slopes = "{:.2f} of attention, {:.2f} of all".format(*line.slopes)
+            axis.plot(line.sizes, np.array(line.macs) / 1e9, "o-", color=colour, label=f"{line.name}: {slopes}")
+            axis.plot(line.sizes, np.array(line.attention_macs) / 1e9, "o--", color=colour, mfc="w")
+        axis.set(xscale="log", yscale="log", xlabel=LETTERS[letter], ylabel="GMACs: solid all, dashed attention")
+        sizes = sorted({size for line in lines for size in line.sizes})
+        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="x-small", title="slopes of log over log", loc="upper center", bbox_to_anchor=(0.5, -0.1))
     figure.savefig(picture, dpi=120)
     plt.close(figure)

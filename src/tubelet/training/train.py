@@ -15,6 +15,7 @@ from tubelet.training import build
 from tubelet.training.classifier import Classifier
 from tubelet.training.data import VideoData
 from tubelet.training.explain import typed
+from tubelet.training.memory import forget_peak_memory, peak_memory_mib
 from tubelet.training.progress import Progress
 from tubelet.training.protocol import protocol
 from tubelet.training.ranks import children_run, is_first_rank
@@ -37,16 +38,18 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
     if cfg.ckpt:  # before anything of the run that is resumed is touched
         check_resumable(load_checkpoint(cfg.ckpt), OmegaConf.to_container(cfg, resolve=True), catalogue.classes)
     with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, resumed_from=cfg.ckpt) as record:
+        forget_peak_memory()
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         data = build.build_training_data(cfg, catalogue)
         predictor = build.build_predictor(cfg, len(catalogue.classes))
+        record["parameters"] = sum(p.numel() for p in predictor.parameters())
         config = build.save_config(cfg)
         if cfg.ckpt:
             keep_metrics(Path(cfg.run_dir, "metrics.csv"))
         classifier = Classifier(predictor, build.build(cfg.optim), {"config": config, "classes": catalogue.classes})
         trainer = build.build_trainer(cfg, progress_bar=sys.stderr.isatty())
         build.check_ranks(trainer, catalogue, ("val", "test"))
-        _announce(cfg, catalogue, predictor, trainer)
+        _announce(cfg, catalogue, record["parameters"], trainer)
         try:
             for logger in trainer.loggers:
                 if not isinstance(logger, L.pytorch.loggers.CSVLogger):
@@ -54,6 +57,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
             with children_run("train", cfg.run_dir):
                 _fit_and_test(classifier, data, trainer, cfg, record)
         finally:
+            record["peak_memory_mib"] = peak_memory_mib(trainer.strategy.root_device)
             record["clips_per_second"] = round(_one(trainer, Progress).clips_per_second, 1)
             # Of this rank alone, for a run that ended early; a finished one has counted over all ranks.
             record.setdefault("readers", dict(classifier.readers))
@@ -99,9 +103,8 @@ def close_loggers(trainer: L.Trainer) -> None:
             logger.experiment.finish(exit_code=int(sys.exc_info()[0] is not None))
 
 
-def _announce(cfg, catalogue, predictor, trainer) -> None:
+def _announce(cfg, catalogue, parameters, trainer) -> None:
     counts = ", ".join(f"{len(getattr(catalogue, split))} {split}" for split in ("train", "val", "test"))
-    parameters = sum(p.numel() for p in predictor.parameters())
     log.info("data: %d classes, videos: %s, from %s", len(catalogue.classes), counts, cfg.data.get("root"))
     log.info(
         "training: %.2f M parameters, %s epochs, %d videos a step (%d x %d devices x %d accumulated), %s on %s",
