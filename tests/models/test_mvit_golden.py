@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tubelet.layers.grids import block_grids
 from tubelet.layers.pooling import Largest, PoolFirstAttention, PoolingAttention, RelativePoolingAttention
 from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import ClassToken, Mean, NormedMeanOfPatches
@@ -74,13 +75,13 @@ def model_of(meta):
 
 
 def loaded(file, dtype):
-    """(our model with the recorded weights, the file's arrays, its meta)."""
+    """(our model with the recorded weights, the file's arrays)."""
     arrays = np.load(file)
     meta = json.loads(str(arrays["meta"]))
     weights = {name.removeprefix("param/"): arrays[name] for name in arrays.files if name.startswith("param/")}
     model = model_of(meta)
     model.load_state_dict(from_slowfast({name: torch.from_numpy(array) for name, array in weights.items()}))
-    return model.to(dtype), arrays, meta
+    return model.to(dtype), arrays
 
 
 def test_there_are_nine_files():
@@ -92,6 +93,20 @@ def test_there_are_nine_files():
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 @torch.no_grad()
 def test_logits_equal_those_of_slowfast(file, dtype, atol):
-    model, arrays, _ = loaded(file, dtype)
+    model, arrays = loaded(file, dtype)
     logits = model(torch.from_numpy(arrays["input"]).to(dtype))
     torch.testing.assert_close(logits, torch.from_numpy(arrays["logits"]).to(dtype), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_grids_and_tables_of_every_block_are_those_of_slowfast(file):
+    meta = json.loads(str(np.load(file)["meta"]))
+    mvit, blocks = meta["config"]["MVIT"], meta["blocks"]
+    depths = depths_of(mvit)
+    grids = block_grids(tuple(blocks[0]["in_thw"]), depths, *strides_of(mvit, len(depths)))
+    assert [list(grid.tokens) for grid in grids] == [block["in_thw"] for block in blocks]
+    assert [list(grid.q) for grid in grids] == [block["q_thw"] for block in blocks]
+    assert [list(grid.kv) for grid in grids] == [block["kv_thw"] for block in blocks]
+    for grid, block in zip(grids, blocks, strict=True):
+        if block["rel_pos_h_rows"] is not None:
+            assert grid.rows == (block["rel_pos_t_rows"], block["rel_pos_h_rows"], block["rel_pos_h_rows"])

@@ -34,11 +34,17 @@ class Largest(nn.MaxPool3d):
         super().__init__(3, stride, padding=1)
 
 
-class Average(nn.AvgPool3d):
+class Average(nn.Module):
     """The mean of each window of 3, each channel for itself. Beyond the edge zeros are counted, as in SlowFast."""
 
     def __init__(self, dim: int, stride: Size3):
-        super().__init__(3, stride, padding=1)
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(S, C, t, h, w) -> (S, C, t', h', w')."""
+        # Padded here, because avg_pool3d refuses a grid of less than 3, also one that its own padding makes larger.
+        return F.avg_pool3d(F.pad(x, (1,) * 6), 3, self.stride)
 
 
 def with_norm(pool: nn.Module, dim: int) -> tuple[nn.Module, nn.Module]:
@@ -139,6 +145,13 @@ class PoolFirstAttention(PoolingAttention):
 
     POOL_FIRST in SlowFast; no published Kinetics model has it. The input is cut into heads to be pooled.
     """
+
+    def __init__(self, dim: int, dim_out: int, heads: int, grids: Grids, class_token: bool, pool: Pool = Depthwise):
+        if dim != dim_out:
+            raise ValueError(
+                f"model: PoolFirstAttention keeps the width, and was given {dim} and {dim_out}; set widen_in_mlp=True"
+            )
+        super().__init__(dim, dim_out, heads, grids, class_token, pool)
 
     def pooled(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 1 + N, D) -> q (B, heads, 1 + N', d), k and v (B, heads, 1 + N'', d)."""
