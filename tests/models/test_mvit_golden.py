@@ -5,6 +5,7 @@ Letters: B clips, C channels, T frames, H W pixels.
 
 import json
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def readout_of(mvit):
 def depths_of(mvit):
     """A stage begins where SlowFast lists a multiple of the width."""
     starts = [0, *(block for block, _ in mvit["DIM_MUL"]), mvit["DEPTH"]]
-    return [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    return [after - before for before, after in pairwise(starts)]
 
 
 def strides_of(mvit, num_stages):

@@ -8,9 +8,11 @@ from functools import partial
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import nn
 from torchvision.models.video import MViT_V1_B_Weights, MViT_V2_S_Weights
 
+from tubelet.evaluation.checkpoint import build_module
 from tubelet.layers.attention import Attention
 from tubelet.layers.block import stack
 from tubelet.layers.grids import block_grids
@@ -238,6 +240,16 @@ def test_a_config_has_the_number_of_parameters_of_its_paper(name, exact, publish
     count = sum(parameter.numel() for parameter in net.parameters())
     assert count == exact
     assert count == pytest.approx(published, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["mvit_v1_b_tiny", "mvit_kv_only_tiny"])
+def test_the_config_in_a_checkpoint_builds_the_same_model(name):
+    node = compose_config("train", ["run_dir=x", "name=x", "data=motion", f"model={name}", "model.num_classes=7"]).model
+    net = instantiate(node, _convert_="all").eval()
+    again = build_module(OmegaConf.to_container(node, resolve=True)).eval()
+    again.load_state_dict(net.state_dict())
+    video = torch.randn(1, 3, 8, 48, 48)
+    assert torch.equal(net(video), again(video))
 
 
 def test_mvit_v1_b_has_the_stages_of_its_paper():

@@ -23,10 +23,8 @@ GIVEN_BY_CODE = {  # what build.py hands to a target beside its yaml
         *("enable_autolog_hparams", "model_registry"),
         "overfit_batches",  # would replace our sampler
     },
-    **dict.fromkeys(
-        [f"tubelet.layers.pooling.{name}" for name in ("PoolingAttention", "RelativePoolingAttention")],
-        {"dim", "dim_out", "heads", "grids", "class_token"},
-    ),
+    "tubelet.layers.pooling.PoolingAttention": {"dim", "dim_out", "heads", "grids", "class_token"},
+    "tubelet.layers.pooling.RelativePoolingAttention": {"dim", "dim_out", "heads", "grids", "class_token"},
     "tubelet.layers.pooling.Depthwise": {"dim", "stride"},
     "tubelet.layers.position.SpaceTime": {"t", "s", "dim", "class_token"},
 }

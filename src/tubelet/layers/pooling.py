@@ -48,7 +48,7 @@ class Average(nn.Module):
 
 
 def with_norm(pool: nn.Module, dim: int) -> tuple[nn.Module, nn.Module]:
-    """(the pooling, the norm after it): what is learned is normed, as in SlowFast, and what only selects is not."""
+    """(the pooling, the norm after it): what is learned is normed, and the rest is not, as in SlowFast."""
     learned = any(True for _ in pool.parameters())
     return pool, nn.LayerNorm(dim, eps=NORM_EPS) if learned else nn.Identity()
 

@@ -7,6 +7,8 @@ Multiscale Vision Transformers, Li et al., CVPR 2022, https://arxiv.org/abs/2112
     width and heads double    in the MLP of the last block of a     in the attention of the first block of a stage
                               stage (heads one block later)
 
+MViTv2 fine-tuned after MaskFeat (Wei et al., CVPR 2022) widens as v1, and its readout is NormedMeanOfPatches.
+
 Letters: B clips, C = 3 channels, T H W frames and pixels, t h w tokens along each axis, N = t * h * w, D width,
 d = D / heads. A sequence is the class token, if it is read out, and then N tokens, time slowest; shapes are written
 with it. Primes mark what a stride has changed: N' queries, N'' keys and values. Every module is built for its grid
@@ -47,7 +49,7 @@ class MViT(nn.Module):
     attention: a class of tubelet.layers.pooling: PoolingAttention, RelativePoolingAttention or PoolFirstAttention
     position: OneTable or SpaceTime, of tubelet.layers.position, or None
     readout: a class of tubelet.layers.readout
-    widen_in_mlp: whether the width doubles as in MViT (v1)
+    widen_in_mlp: whether the width doubles in the MLP of the last block of a stage, as in MViT (v1)
     """
 
     def __init__(
