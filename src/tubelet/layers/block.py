@@ -73,16 +73,19 @@ def stack(
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an activation between. Papers differ in the GELU: exact, or its tanh form in ViViT."""
+    """Two linear layers with an activation between. Papers differ in the GELU: exact, or its tanh form in ViViT.
 
-    def __init__(self, dim: int, hidden: int, act: nn.Module):
+    dim_out: D'; None is D
+    """
+
+    def __init__(self, dim: int, hidden: int, act: nn.Module, dim_out: int | None = None):
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
         self.act = act
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = nn.Linear(hidden, dim_out or dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
+        """(..., D) -> (..., D')."""
         return self.fc2(self.act(self.fc1(x)))
 
 

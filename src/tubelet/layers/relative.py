@@ -1,7 +1,8 @@
 """Decomposed relative positions: MViTv2 (Li et al., CVPR 2022, https://arxiv.org/abs/2112.01526), section 4.1.
 
 Letters: B clips, d width of a head; t h w places of the queries along each axis, t' h' w' of the keys, which a stride
-has made fewer; N = t * h * w, N' = t' * h' * w'. A sequence is the class token and then the places, time slowest.
+has made fewer; N = t * h * w, N' = t' * h' * w'. A sequence is the class token, if there is one, and then the places,
+time slowest; shapes are written with it.
 """
 
 import torch
@@ -24,18 +25,18 @@ class RelativeAttention(nn.Module):
     index_w: Tensor
     codes: Tensor
 
-    def __init__(self, q_grid: Size3, k_grid: Size3, d: int):
+    def __init__(self, q_grid: Size3, k_grid: Size3, d: int, class_token: bool = True):
         super().__init__()
-        self.q_grid = q_grid
+        self.q_grid, self.class_token = q_grid, int(class_token)
         # Constants of the two grids: neither trained nor stored with the weights.
         for axis, q, k in zip("thw", q_grid, k_grid, strict=True):
             self.register_buffer(f"index_{axis}", relative_index(q, k), persistent=False)
-        self.register_buffer("codes", place_codes(k_grid, d), persistent=False)
+        self.register_buffer("codes", place_codes(k_grid, d, class_token), persistent=False)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """(B, heads, 1 + N, d), (B, heads, 1 + N', d) twice, tables (rows, d) for t, h, w -> (B, heads, 1 + N, d)."""
         t, h, w = tables
-        grid = q[:, :, 1:].unflatten(2, self.q_grid)  # (B, heads, t, h, w, d)
+        grid = q[:, :, self.class_token :].unflatten(2, self.q_grid)  # (B, heads, t, h, w, d)
         terms = [
             torch.einsum("bnthwd,tkd->bnthwk", grid, rows_of(t, self.index_t)),  # (B, heads, t, h, w, t')
             torch.einsum("bnthwd,hkd->bnthwk", grid, rows_of(h, self.index_h)),  # (B, heads, t, h, w, h')
@@ -51,21 +52,21 @@ def attend_with_terms(q: Tensor, k: Tensor, v: Tensor, terms: Tensor, codes: Ten
     vectors. So a fused kernel does it all in memory that grows with N + N'; a bias of N x N' for it to add would be the
     largest tensor of a block. Fused kernels want q, k and v of one width, a multiple of 8: that of d and `codes`.
     """
-    d, extra = q.shape[-1], codes.shape[-1]
-    terms = F.pad(terms, (0, extra - terms.shape[-1], 1, 0))  # (B, heads, 1 + N, K + zeros): none for the class token
+    d, extra, class_token = q.shape[-1], codes.shape[-1], q.shape[2] - terms.shape[2]
+    terms = F.pad(terms, (0, extra - terms.shape[-1], class_token, 0))  # (B, heads, 1 + N, K + zeros)
     q = torch.cat([q * d**-0.5, terms], dim=-1)
     k = torch.cat([k, codes.expand(*k.shape[:2], -1, -1)], dim=-1)
     return F.scaled_dot_product_attention(q, k, F.pad(v, (0, extra)), scale=1.0)[..., :d]
 
 
-def place_codes(grid: Size3, d: int) -> Tensor:
+def place_codes(grid: Size3, d: int, class_token: bool = True) -> Tensor:
     """(t', h', w') -> (1 + N', t' + h' + w' + zeros): a 1 each for the time, the row and the column of a key.
 
     The class token, first, has none. The zeros make the width with `d` a multiple of 8.
     """
     places = torch.cartesian_prod(*(torch.arange(size) for size in grid))  # (N', 3)
     codes = [F.one_hot(axis, size) for axis, size in zip(places.unbind(1), grid, strict=True)]
-    return F.pad(torch.cat(codes, dim=1).float(), (0, -(d + sum(grid)) % 8, 1, 0))
+    return F.pad(torch.cat(codes, dim=1).float(), (0, -(d + sum(grid)) % 8, int(class_token), 0))
 
 
 def relative_index(q: int, k: int) -> Tensor:

@@ -1,0 +1,85 @@
+"""Where the tokens of each block lie in a model whose blocks pool them: MViT (Fan et al., ICCV 2021).
+
+Grids and strides are (t, h, w): tokens along each axis, and from one window to the next.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tubelet.layers.embed import Size3
+
+
+class Grids(NamedTuple):
+    """Where the tokens of a block lie, and by which (t, h, w) it pools its queries, and its keys and values.
+
+    tokens: grid of the input
+    tables: the same by the reckoning of SlowFast, which rounds down, and after which it makes the tables
+    """
+
+    tokens: Size3
+    tables: Size3
+    q_stride: Size3
+    kv_stride: Size3
+
+    @property
+    def q(self) -> Size3:
+        """Grid of the queries, and of the output."""
+        return rounded_up(self.tokens, self.q_stride)
+
+    @property
+    def kv(self) -> Size3:
+        """Grid of the keys and of the values."""
+        return rounded_up(self.tokens, self.kv_stride)
+
+    @property
+    def rows(self) -> Size3:
+        """Rows of a table along each axis: one for each distance between places of the finer grid, 2 n - 1 for n.
+
+        Rounded down, as in SlowFast: published tables have this many rows, also where the true grid is larger and they
+        are resampled (312 pixels). Unlike there, a stride of the queries in time shortens the table of time too.
+        """
+        finer = map(max, rounded_down(self.tables, self.q_stride), rounded_down(self.tables, self.kv_stride))
+        t, h, w = (2 * size - 1 for size in finer)
+        return t, h, w
+
+
+def block_grids(
+    grid: Size3, depths: Sequence[int], q_strides: Sequence[Size3], kv_strides: Sequence[Size3]
+) -> list[Grids]:
+    """The grids of each block; only the first of a stage pools its queries.
+
+    Raises ValueError where the lists differ in length, a stage has no block, or a stride is not three positive numbers.
+    """
+    check_stages(depths, q_strides, kv_strides)
+    tokens = tables = grid
+    grids = []
+    for depth, (qt, qh, qw), (kt, kh, kw) in zip(depths, q_strides, kv_strides, strict=True):
+        for stride in [(qt, qh, qw)] + [(1, 1, 1)] * (depth - 1):
+            grids.append(Grids(tokens, tables, stride, (kt, kh, kw)))
+            tokens, tables = rounded_up(tokens, stride), rounded_down(tables, stride)
+    return grids
+
+
+def rounded_up(grid: Size3, stride: Size3) -> Size3:
+    """The grid after pooling: a token for every window that has begun."""
+    t, h, w = (-(-size // step) for size, step in zip(grid, stride, strict=True))
+    return t, h, w
+
+
+def rounded_down(grid: Size3, stride: Size3) -> Size3:
+    """A token for every whole window, and at least one."""
+    t, h, w = (max(size // step, 1) for size, step in zip(grid, stride, strict=True))
+    return t, h, w
+
+
+def check_stages(depths: Sequence[int], q_strides: Sequence[Size3], kv_strides: Sequence[Size3]) -> None:
+    """See `block_grids`."""
+    if not len(depths) == len(q_strides) == len(kv_strides) or not depths or min(depths) < 1:
+        raise ValueError(
+            f"model: depths={list(depths)} with {len(q_strides)} q_strides and {len(kv_strides)} kv_strides: "
+            "each needs one entry a stage, and each stage at least one block"
+        )
+    for name, strides in (("q_strides", q_strides), ("kv_strides", kv_strides)):
+        for stride in strides:
+            if len(stride) != 3 or min(stride) < 1:
+                raise ValueError(f"model: {tuple(stride)} in {name} is not three positive numbers, for (t, h, w)")
