@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 from tubelet.evaluation.checkpoint import Checkpoint
+from tubelet.evaluation.published import STARTING_KEYS
 
 
 class ResumableLoader(DataLoader):
@@ -121,7 +122,10 @@ def check_resumable(checkpoint: Checkpoint, config: dict, classes: list[str]) ->
     if list(checkpoint.classes) != list(classes):
         raise ValueError(f"ckpt={checkpoint.path}: {other_classes(checkpoint.classes, classes)}")
     for node in ("model", "clip", "seed"):
-        difference = _difference(node, checkpoint.config[node], config[node])
+        then, now = checkpoint.config[node], config[node]
+        if node == "model":  # what the first run started from is in the checkpoint's weights
+            then, now = ({k: v for k, v in n.items() if k not in STARTING_KEYS} for n in (then, now))
+        difference = _difference(node, then, now)
         if difference:
             raise ValueError(f"ckpt={checkpoint.path} cannot be resumed: {difference}")
 
