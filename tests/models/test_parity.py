@@ -67,9 +67,7 @@ def videomae(num_frames, size, depth):
     shape = dict(num_frames=num_frames, image_size=size, tubelet_size=2, patch_size=4, num_hidden_layers=depth)
     theirs = VideoMAEForVideoClassification(VideoMAEConfig(**shape, **WIDTH, layer_norm_eps=1e-6))
     theirs.fc_norm.eps = 1e-6
-    ours = Joint(
-        7, num_frames, size, tubelet=(2, 4, 4), depth=depth, readout=NormedMean, exact_gelu=True, **OURS
-    )
+    ours = Joint(7, num_frames, size, tubelet=(2, 4, 4), depth=depth, readout=NormedMean, exact_gelu=True, **OURS)
     return theirs, ours, IMAGENET
 
 

@@ -102,4 +102,3 @@ def check_normalisation(source: Source, clip: Mapping[str, Any]) -> None:
             f"mean {ours[0]} and std {ours[1]}; type clip.mean={mean} clip.std={std}, or "
             "model.accept=[normalisation] if these weights are others"
         )
-

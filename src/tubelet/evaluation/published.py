@@ -50,14 +50,32 @@ IMAGE_MODELS += [TIMESFORMER + name for name in ("Divided", "JointSpaceTime", "S
 CATALOGUE = [
     *(Published("in21k", target, BASE, IMAGE, "Apache-2.0", None) for target in IMAGE_MODELS),
     Published(
-        "k400", VIVIT + "Joint", BASE, f"{SCENIC}/vivit_base_16x2_unfactorized/checkpoint", "Apache-2.0", 79.9, size=CLIP_32
+        "k400",
+        VIVIT + "Joint",
+        BASE,
+        f"{SCENIC}/vivit_base_16x2_unfactorized/checkpoint",
+        "Apache-2.0",
+        79.9,
+        size=CLIP_32,
     ),
     Published(
-        "videomae_k400", VIVIT + "Joint", BASE, "MCG-NJU/videomae-base-finetuned-kinetics", RESEARCH_ONLY, 80.9, size=CLIP_16
+        "videomae_k400",
+        VIVIT + "Joint",
+        BASE,
+        "MCG-NJU/videomae-base-finetuned-kinetics",
+        RESEARCH_ONLY,
+        80.9,
+        size=CLIP_16,
     ),
     Published("videomae", VIVIT + "Joint", BASE, "MCG-NJU/videomae-base", RESEARCH_ONLY, None, size=CLIP_16),
     Published(
-        "k400", VIVIT + "FactorisedEncoder", BASE, f"{SCENIC}/vivit_base_16x2_fe/checkpoint", "Apache-2.0", 78.4, size=CLIP_32
+        "k400",
+        VIVIT + "FactorisedEncoder",
+        BASE,
+        f"{SCENIC}/vivit_base_16x2_fe/checkpoint",
+        "Apache-2.0",
+        78.4,
+        size=CLIP_32,
     ),
     Published(
         "k400",

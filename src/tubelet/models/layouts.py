@@ -94,11 +94,15 @@ def understand(state: Mapping[str, Tensor]) -> Source:
 def _unknown(state: Mapping[str, Tensor]) -> str:
     """The nearest known layout in words: the one with most of its marks among the names, or with the likest names."""
 
-    def likeness(layout: Layout) -> float:
+    def likeness(layout: Layout) -> tuple[float, int]:
         marks = [mark.replace("\\", "") for mark in layout.marks]
-        names = sorted({re.sub(r"\d+", "0", name) for name in state})[:200]
-        best = [max((difflib.SequenceMatcher(None, m, n).ratio() for n in names), default=0.0) for m in marks]
-        return sum(best) / len(best)
+        best = [max((alike(mark, name) for name in names), default=0.0) for mark in marks]
+        return sum(best) / len(best), len(best)
+
+    def alike(mark: str, name: str) -> float:
+        return 1.0 if name.endswith(mark) else difflib.SequenceMatcher(None, mark, name).ratio()
+
+    names = sorted({re.sub(r"\d+", "0", name) for name in state})[:200]
 
     nearest = max(LAYOUTS, key=likeness)
     first = next(iter(state), None)
@@ -184,7 +188,11 @@ def _mvit(converter: str, state: State) -> Source:
 
 PREFIXED_QKV = r"blocks\.0\.attn\.qkv\.weight"
 LAYOUTS = [
-    Layout("torchvision's MViT", (r"conv_proj\.weight", r"blocks\.0\.attn\.project\.0\.weight"), partial(_mvit, "from_torchvision")),
+    Layout(
+        "torchvision's MViT",
+        (r"conv_proj\.weight", r"blocks\.0\.attn\.project\.0\.weight"),
+        partial(_mvit, "from_torchvision"),
+    ),
     Layout(
         "SlowFast's MViT",
         (r"patch_embed\.proj\.weight", r"blocks\.\d+\.attn\.(pool_k\.weight|norm_k\.weight|rel_pos_h)"),
@@ -221,7 +229,11 @@ LAYOUTS = [
     ),
     Layout("the official TimeSformer", (r"model\.pos_embed", r"model\." + PREFIXED_QKV), _timesformer),
     Layout("the official TimeSformer, bare", (r"pos_embed", r"time_embed", PREFIXED_QKV), _timesformer),
-    Layout("VideoMAE's pretraining", (r"encoder\.patch_embed\.proj\.weight", r"encoder\." + PREFIXED_QKV), _videomae_pretraining),
+    Layout(
+        "VideoMAE's pretraining",
+        (r"encoder\.patch_embed\.proj\.weight", r"encoder\." + PREFIXED_QKV),
+        _videomae_pretraining,
+    ),
     Layout(
         "VideoMAE",
         (r"patch_embed\.proj\.weight", PREFIXED_QKV),

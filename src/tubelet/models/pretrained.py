@@ -72,7 +72,9 @@ class Fit:
             return self._patches(name, ours)
         plain = OWN.sub("", name)
         if plain.startswith("time.") and not any(key.startswith("time.") for key in self.theirs):
-            return self._new(name, ours, "as at the start of training: a temporal encoder that these weights do not have")
+            return self._new(
+                name, ours, "as at the start of training: a temporal encoder that these weights do not have"
+            )
         if plain.endswith(("norm.weight", "norm.bias")) and "blocks." not in plain:
             return self._last_norm(name, plain, ours)
         return self._plain(name, plain, ours)
@@ -84,7 +86,9 @@ class Fit:
         stem, index, rest = block[1], int(block[2]), block[3]
         if not self.source.exact:
             if block_of(name) in self.of_time:
-                return self._new(name, ours, "as at the start of training: blocks over time that these weights do not have")
+                return self._new(
+                    name, ours, "as at the start of training: blocks over time that these weights do not have"
+                )
             index -= sum(number(block) < index for block in self.of_time)
         stems = [f"{s}blocks.{index}." for s in dict.fromkeys((stem, "" if stem == "space." else stem))]
         keys = [f"{s}{rest}" for s in stems]
@@ -119,9 +123,13 @@ class Fit:
         theirs = self.theirs.get(name)
         self.used.add(name)
         if theirs is None:
-            return self._new(name, ours, f"for {len(ours)} classes, as at the start of training: theirs is not in the file")
+            return self._new(
+                name, ours, f"for {len(ours)} classes, as at the start of training: theirs is not in the file"
+            )
         if self.source.image or theirs.shape != ours.shape:
-            return self._new(name, ours, f"for {len(ours)} classes, as at the start of training: theirs has {len(theirs)}")
+            return self._new(
+                name, ours, f"for {len(ours)} classes, as at the start of training: theirs has {len(theirs)}"
+            )
         self.account.loaded.append(name)
         return theirs
 
@@ -145,10 +153,14 @@ class Fit:
         part = plain.removeprefix(stem)
         if isinstance(readout, NormedMean) and not self.source.exact:
             if f"fc_{part}" not in self.theirs:
-                return self._new(name, ours, "as at the start of training: the norm of the mean, which these weights do not have")
+                return self._new(
+                    name, ours, "as at the start of training: the norm of the mean, which these weights do not have"
+                )
             part = f"fc_{part}"
         elif f"fc_{part}" in self.theirs:
-            raise ValueError("its last norm comes after the mean; type model.readout._target_=tubelet.layers.readout.NormedMean")
+            raise ValueError(
+                "its last norm comes after the mean; type model.readout._target_=tubelet.layers.readout.NormedMean"
+            )
         return self._found(name, ours, f"{stem}{part}", part)
 
     def _new(self, name: str, value: Tensor, reason: str) -> Tensor:
@@ -159,8 +171,10 @@ class Fit:
         value = self._taken(name, ours, *keys)
         if ".rel_pos_" in name and value.shape != ours.shape:
             if not {"crop", "frames"} & set(self.accept):
-                raise ValueError(f"{name} has {len(value)} rows, the model's {len(ours)}; type the clip of the weights, "
-                                 "or model.accept=[crop,frames] to resample it")
+                raise ValueError(
+                    f"{name} has {len(value)} rows, the model's {len(ours)}; type the clip of the weights, "
+                    "or model.accept=[crop,frames] to resample it"
+                )
             self.account.note(self.account.resized, "relative positions, linear", name)
             return resize_rows(value, len(ours))
         self.account.loaded.append(name)

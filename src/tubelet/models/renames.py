@@ -105,7 +105,9 @@ def stacked(ours: State) -> State:
         q, k, v = (ours.pop(f"{stem}{part}.weight") for part in ("query", "key", "value"))
         ours[f"{stem}qkv.weight"] = torch.cat([q, k, v])
         biases = [ours.pop(f"{stem}{part}.bias", None) for part in ("query", "key", "value")]
-        biases = [ours.pop(f"{stem}{part}_bias", None) if b is None else b for part, b in zip("qkv", biases, strict=True)]
+        biases = [
+            ours.pop(f"{stem}{part}_bias", None) if b is None else b for part, b in zip("qkv", biases, strict=True)
+        ]
         ours[f"{stem}qkv.bias"] = torch.cat([q.new_zeros(len(q)) if b is None else b for b in biases])
     return ours
 

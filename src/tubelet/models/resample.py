@@ -33,8 +33,8 @@ def resize_space(table: Tensor, old: tuple[int, int], new: tuple[int, int], near
 
 
 def resize_time(table: Tensor, t: int, nearest: bool = False) -> Tensor:
-    """(1, t, D) -> (1, t', D). Linear between the middles of the frames, or nearest, as TimeSformer does."""
-    rows = table.transpose(1, 2)  # (1, D, t)
+    """(n, t, D) -> (n, t', D). Linear between the middles of the frames, or nearest, as TimeSformer does."""
+    rows = table.transpose(1, 2)  # (n, D, t)
     rows = F.interpolate(rows, t, mode="nearest") if nearest else F.interpolate(rows, t, mode="linear")
     return rows.transpose(1, 2)
 
@@ -51,8 +51,7 @@ def resize_space_time(table: Tensor, old: Size3, new: Size3) -> Tensor:
     if tuple(places) != tuple(new[1:]):
         frames = resize_space(frames, (places[0], places[1]), (new[1], new[2]))
     if t != new[0]:
-        frames = resize_time(frames.transpose(0, 1).flatten(1)[None], new[0])[0].unflatten(1, (frames.shape[1], -1))
-        return frames.flatten(0, 1)[None]
+        frames = resize_time(frames.transpose(0, 1), new[0]).transpose(0, 1)  # (t', h' * w', D)
     return frames.flatten(0, 1)[None]
 
 
