@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlparse
 
 from torch.hub import download_url_to_file
@@ -83,6 +84,8 @@ def from_url(url: str, sha256: str | None) -> Found:
     except RuntimeError as error:  # torch's word for a checksum that differs
         raise ValueError(f"model.pretrained: {url} has another sha256 than {sha256}: {error}") from error
     except OSError as error:  # urllib's errors are these
+        if isinstance(error, HTTPError):
+            error.close()
         place = f"download it elsewhere and put it at {path}"
         raise OSError(f"model.pretrained: {url} cannot be fetched ({error}); {place}") from error
     return Found(path, told=note)

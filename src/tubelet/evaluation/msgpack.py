@@ -1,7 +1,7 @@
-"""Reading flax's checkpoints, which are msgpack (https://msgpack.org, its specification) with arrays of numpy in it.
+"""Reading flax's checkpoints, which are msgpack (the specification at https://msgpack.org) with numpy's arrays in it.
 
-Only what flax writes: maps, lists, text, bytes, numbers, and its extension 1, an array of (shape, dtype, bytes). An array
-of more than a gigabyte is a map of chunks. Nothing else is understood, and nothing in a file can run code.
+Only what flax writes: maps, lists, text, bytes, numbers, and its extension 1, an array of (shape, dtype, bytes). An
+array of more than a gigabyte is a map of chunks. Nothing else is understood, and nothing in a file can run code.
 """
 
 import math

@@ -10,9 +10,10 @@ from tubelet.evaluation.fetch import Found, find
 from tubelet.evaluation.published import Published
 from tubelet.evaluation.weights import Weights, read_weights
 from tubelet.models.account import Account
-from tubelet.models.layouts import Source, understand
+from tubelet.models.layouts import understand
 from tubelet.models.pretrained import start_from
 from tubelet.models.resample import average, central_frame
+from tubelet.models.source import Source
 
 INFLATE = {"central_frame": central_frame, "average": average}
 ACCEPTED = ("normalisation", "frames", "crop")

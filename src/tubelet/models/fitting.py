@@ -5,12 +5,13 @@ Letters: D width.
 
 import inspect
 import re
+from collections.abc import Iterable
 
 from torch import nn
 
 from tubelet.layers.attention import Attention
 from tubelet.layers.block import Mlp
-from tubelet.models.layouts import PATCHES, Source
+from tubelet.models.source import PATCHES, Source
 
 
 def check_shapes(model: nn.Module, source: Source, of_time: set[str]) -> None:
@@ -79,6 +80,6 @@ def _check_mlp(model: nn.Module, source: Source, prefix: str, dim: int) -> None:
     )
 
 
-def _blocks(names: object, prefix: str) -> int:
+def _blocks(names: Iterable[str], prefix: str) -> int:
     """How many blocks are named under a prefix."""
     return len({name.removeprefix(prefix).split(".")[1] for name in names if name.startswith(f"{prefix}blocks.")})

@@ -3,10 +3,9 @@
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from tubelet.models.renames import (
@@ -19,46 +18,7 @@ from tubelet.models.renames import (
     from_timm,
     from_transformers,
 )
-
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-KINETICS = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-QKV = "blocks.0.attn.qkv.weight"
-PATCHES = "patch_embed.proj.weight"
-
-
-@dataclass
-class Source:
-    """Weights under our names (see renames.py), with what the layout says of them.
-
-    normalisation: the mean and the deviation of the pixels they were trained on
-    image: of an image model, which is inflated
-    exact: the names are those of the very model that is built; nothing is mapped
-    joint: one table of positions for all places and times
-    nearest: positions of another size are taken from the nearest, as the official code does, not interpolated
-    fixed_positions: there is no table in the file; positions are VideoMAE's sinusoids
-    exact_gelu: the GELU of the MLP, where the model must have the same
-    heads: of the attention, where the file tells
-    size: (T, H, W) of the clips they were trained on, where something beside the weights tells
-    expected_new: parts of a name that this layout never holds -> why
-    expected_unused: beginnings of names that no model of ours needs -> why
-    notes: what the layout cannot tell
-    """
-
-    layout: str
-    weights: State
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] = HALF
-    image: bool = False
-    exact: bool = False
-    joint: bool = False
-    nearest: bool = False
-    fixed_positions: bool = False
-    exact_gelu: bool | None = None
-    heads: int | None = None
-    size: tuple[int, int, int] | None = None
-    expected_new: dict[str, str] = field(default_factory=dict)
-    expected_unused: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+from tubelet.models.source import IMAGENET, KINETICS, PATCHES, Source
 
 
 @dataclass(frozen=True)
@@ -177,26 +137,35 @@ def _flax(state: State, image: bool) -> Source:
     return source
 
 
-def _mvit(converter: str, state: State) -> Source:
-    from tubelet.models import weights_mvit
+def _slowfast(state: State) -> Source:
+    from tubelet.models.weights_mvit import from_slowfast
 
-    weights = getattr(weights_mvit, converter)(state)
+    return _mvit(from_slowfast(state))
+
+
+def _torchvision(state: State) -> Source:
+    from tubelet.models.weights_mvit import from_torchvision
+
+    return _mvit(from_torchvision(state))
+
+
+def _mvit(weights: State) -> Source:
     # The large model, of 144 channels, is the one that was trained with ImageNet's figures.
     large = weights[PATCHES].shape[0] == 144
     return Source("", weights, IMAGENET if large else KINETICS, exact=True)
 
 
-PREFIXED_QKV = r"blocks\.0\.attn\.qkv\.weight"
+QKV = r"blocks\.0\.attn\.qkv\.weight"
 LAYOUTS = [
     Layout(
         "torchvision's MViT",
         (r"conv_proj\.weight", r"blocks\.0\.attn\.project\.0\.weight"),
-        partial(_mvit, "from_torchvision"),
+        _torchvision,
     ),
     Layout(
         "SlowFast's MViT",
         (r"patch_embed\.proj\.weight", r"blocks\.\d+\.attn\.(pool_k\.weight|norm_k\.weight|rel_pos_h)"),
-        partial(_mvit, "from_slowfast"),
+        _slowfast,
     ),
     Layout(
         "transformers' ViViT (version 5)",
@@ -227,23 +196,23 @@ LAYOUTS = [
         ),
         _transformers_videomae,
     ),
-    Layout("the official TimeSformer", (r"model\.pos_embed", r"model\." + PREFIXED_QKV), _timesformer),
-    Layout("the official TimeSformer, bare", (r"pos_embed", r"time_embed", PREFIXED_QKV), _timesformer),
+    Layout("the official TimeSformer", (r"model\.pos_embed", r"model\." + QKV), _timesformer),
+    Layout("the official TimeSformer, bare", (r"pos_embed", r"time_embed", QKV), _timesformer),
     Layout(
         "VideoMAE's pretraining",
-        (r"encoder\.patch_embed\.proj\.weight", r"encoder\." + PREFIXED_QKV),
+        (r"encoder\.patch_embed\.proj\.weight", r"encoder\." + QKV),
         _videomae_pretraining,
     ),
     Layout(
         "VideoMAE",
-        (r"patch_embed\.proj\.weight", PREFIXED_QKV),
+        (r"patch_embed\.proj\.weight", QKV),
         lambda state: _videomae(from_timm(state)),
         absent=("cls_token",),
         patch_axes=5,
     ),
     Layout(
         "timm's image ViT",
-        (r"cls_token", r"pos_embed", r"patch_embed\.proj\.weight", PREFIXED_QKV),
+        (r"cls_token", r"pos_embed", r"patch_embed\.proj\.weight", QKV),
         _timm,
         absent=("time_embed",),
         patch_axes=4,

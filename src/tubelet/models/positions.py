@@ -10,9 +10,10 @@ from math import isqrt
 import torch
 from torch import Tensor, nn
 
+from tubelet.layers.embed import Size3, token_grid
 from tubelet.layers.position import OneTable, SpaceTime
-from tubelet.models.layouts import Source
-from tubelet.models.resample import Size3, resize_space, resize_space_time, resize_time, sinusoids, tile_space
+from tubelet.models.resample import resize_space, resize_space_time, resize_time, sinusoids, tile_space
+from tubelet.models.source import Source
 
 VIVIT_GRID = (16, 14, 14)  # of every ViViT that was released: 32 frames of 224 pixels in tubelets of 2x16x16
 
@@ -132,8 +133,9 @@ class Positions:
         t, h, w = new
         if n == t * h * w:
             return new
-        told = [tuple(a // b for a, b in zip(self.source.size, self.tubelet, strict=True))] if self.source.size else []
-        told += [VIVIT_GRID]
+        told: list[Size3] = [VIVIT_GRID]
+        if self.source.size:
+            told = [token_grid(self.source.size, self.tubelet)]
         fits = [grid for grid in told if grid[0] * grid[1] * grid[2] == n][:1]
         if not fits and n % (h * w) == 0:
             fits.append((n // (h * w), h, w))

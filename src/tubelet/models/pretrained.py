@@ -1,23 +1,25 @@
-"""Starting a model from published weights: every parameter of the model is looked up, and every published one must be used.
+"""Starting a model from published weights: each of its parameters is looked up, and each published one must be used.
 
-Images become clips as the papers have it. ViViT (Arnab et al. 2021, section 3.4) and TimeSformer (Bertasius et al. 2021,
-section 4) both make a model that begins as the image model on every frame: the kernel of patches is inflated, positions
-are repeated over time, attention over time is copied from that over space and then stopped by a zero layer, which learns.
+Images become clips as ViViT (Arnab et al. 2021, section 3.4) and TimeSformer (Bertasius et al. 2021, section 4) have
+it: the model begins as the image model on every frame. The kernel of patches is inflated, positions are repeated over
+time, and attention over time is copied from that over space, then stopped by a layer of zeros, which learns.
 """
 
 import re
 from collections.abc import Callable, Collection
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from tubelet.layers.attention import TimeAttention
+from tubelet.layers.embed import Size3
 from tubelet.layers.readout import NormedMean
 from tubelet.models.account import Account, grouped
 from tubelet.models.fitting import check_shapes
-from tubelet.models.layouts import Source
 from tubelet.models.positions import NO_CLASS_TOKEN, Positions
 from tubelet.models.resample import central_frame, resize_rows
+from tubelet.models.source import PATCHES, Source
 
 OWN = re.compile(r"^encoder\.")  # of JointSpaceTime and of vivit.Joint; published names have none
 POSITION = re.compile(r"^(?:encoder\.)?(space\.|time\.|)pos_embed(?:\.(table|space|time))?$")
@@ -54,8 +56,8 @@ class Fit:
         self.model, self.source, self.inflate, self.accept = model, source, inflate, accept
         self.theirs, self.used = source.weights, set[str]()
         self.account = Account(source.layout, notes=list(source.notes))
-        tubelet = model.get_parameter("patch_embed.proj.weight").shape[2:]
-        self.positions = Positions(source, model.size, tuple(tubelet), accept)
+        t, h, w = model.get_parameter(PATCHES).shape[2:]
+        self.positions = Positions(source, cast(Size3, model.size), (t, h, w), accept)
         self.of_time = {  # blocks of our own that only attend over time; an image model has none
             name for name, module in model.named_modules() if isinstance(getattr(module, "attn", None), TimeAttention)
         }
@@ -68,7 +70,7 @@ class Fit:
             return self._position(name, ours, position[1], position[2] or "space")
         if name.startswith("head."):
             return self._head(name, ours)
-        if name == "patch_embed.proj.weight":
+        if name == PATCHES:
             return self._patches(name, ours)
         plain = OWN.sub("", name)
         if plain.startswith("time.") and not any(key.startswith("time.") for key in self.theirs):
@@ -137,7 +139,7 @@ class Fit:
         theirs = self.theirs[name]
         self.used.add(name)
         if theirs.ndim == ours.ndim:
-            return self._checked(name, name, ours)
+            return self._found(name, ours, name)
         frames = ours.shape[2]
         if frames > 1:
             how = self.inflate.__name__.replace("_", " ")

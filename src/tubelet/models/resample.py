@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Size3 = tuple[int, int, int]
+from tubelet.layers.embed import Size3
 
 
 def central_frame(kernel: Tensor, frames: int) -> Tensor:
@@ -62,7 +62,7 @@ def tile_space(space: Tensor, times: Tensor | None, t: int) -> Tensor:
 
 
 def sinusoids(rows: int, dim: int) -> Tensor:
-    """-> (1, rows, D): VideoMAE's fixed positions over the flattened index, sines on even and cosines on odd channels."""
+    """-> (1, rows, D): VideoMAE's fixed positions over the flattened index, sines on even, cosines on odd channels."""
     channel = torch.arange(dim, dtype=torch.float64)
     angle = torch.arange(rows, dtype=torch.float64)[:, None] / 10000 ** (2 * (channel // 2) / dim)
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()[None]
