@@ -107,7 +107,7 @@ def test_a_file_that_would_run_code_is_not_read(tmp_path):
             return os.mkdir, (str(tmp_path / "harmed"),)
 
     torch.save({"model": Harmful()}, tmp_path / "bad.pth")
-    with pytest.raises(ValueError, match="^it cannot be read as weights alone, and nothing else in a file is run: "):
+    with pytest.raises(ValueError, match=r"^it cannot be read as weights alone, and nothing else in a file is run: "):
         read_weights(tmp_path / "bad.pth")
     np.savez(tmp_path / "bad.npz", x=np.array([Harmful()], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle=False"):
