@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import tubelet.models
+from tubelet.models.grid import Grid
 from tubelet.models.mvit import MViT
 from tubelet.models.timesformer import Alternating, Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import (
@@ -18,19 +19,28 @@ from tubelet.models.vivit import (
     FactorisedEncoder,
     FactorisedStaged,
     FrameMean,
-    Grid,
     Joint,
 )
+from tubelet.models.vivit_compressed import Compressed, FewTokens, Tubelets
+from tubelet.models.vivit_hierarchical import Hierarchical
 
 NUM_CLASSES, CROP = 7, 8
 
 # Tiny models of depth 2 on (2 x 2) places, with T frames all different from the other sizes. MViT begins with (4 x 4).
 STAGES = dict(depths=(1, 1), q_strides=[(1, 1, 1), (1, 2, 2)], kv_strides=[(1, 2, 2), (1, 1, 1)])
 STAGES |= dict(patch_kernel=(3, 3, 3), patch_stride=(2, 2, 2))
-VIVIT = (Joint, FactorisedEncoder, FactorisedAttention, FactorisedStaged, FactorisedDotProduct, FrameMean)
+VIVIT = (
+    *(Joint, FactorisedEncoder, FactorisedAttention, FactorisedStaged, FactorisedDotProduct, FrameMean),
+    *(Tubelets, Compressed, FewTokens),
+)
 TIMESFORMER = (Divided, JointSpaceTime, SpaceOnly, Alternating)
 TINY: dict[type, partial] = {
     **{model: partial(model, NUM_CLASSES, 6, CROP, tubelet=(2, 4, 4), dim=12, depth=2, heads=2) for model in VIVIT},
+    Compressed: partial(Compressed, NUM_CLASSES, 12, CROP, tau=3, tubelet=(2, 4, 4), dim=12, depth=2, heads=2),
+    FewTokens: partial(FewTokens, NUM_CLASSES, 6, CROP, regions=(2, 1), tubelet=(2, 4, 4), dim=12, depth=2, heads=2),
+    Hierarchical: partial(
+        *(Hierarchical, NUM_CLASSES, 6, CROP, (2, 2, 2), (12, 24), (1, 1), (2, 3)), windows=[(1, 2, 2)]
+    ),
     **{model: partial(model, NUM_CLASSES, 5, CROP, patch=4, dim=12, depth=2, heads=3) for model in TIMESFORMER},
     MViT: partial(MViT, NUM_CLASSES, 6, CROP, dim=12, heads=3, **STAGES),
 }

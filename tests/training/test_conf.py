@@ -109,7 +109,8 @@ def test_a_file_lists_only_what_its_targets_take(file):
 )
 def test_targets_that_are_checked_without_importing_them_are_listed_whole(overrides):
     for node in targets(OmegaConf.to_container(composed(*overrides), resolve=False)):
-        if node["_target_"].startswith(LISTED_WHOLE):
+        # The code gives the arguments of a partial; a user may change none of them.
+        if node["_target_"].startswith(LISTED_WHOLE) and not node.get("_partial_"):
             module, _, name = node["_target_"].rpartition(".")
             parameters = set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
             assert parameters <= set(node) | GIVEN_BY_CODE.get(node["_target_"], set())

@@ -34,12 +34,13 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from tubelet.layers.attention import Attention, SplitHeadAttention, TimeAttention
-from tubelet.layers.block import NORM_EPS, Block, FactorisedBlock, drop_path_rates, stack
+from tubelet.layers.block import Block, FactorisedBlock, drop_path_rates, stack
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
 from tubelet.layers.encoder import Encoder
 from tubelet.layers.init import init_as_scenic, zero_linear
 from tubelet.layers.position import OneTable
-from tubelet.layers.readout import ClassToken, Mean
+from tubelet.layers.readout import ClassToken
+from tubelet.models.grid import Grid
 
 
 class Joint(nn.Module):
@@ -154,41 +155,6 @@ class FrameMean(nn.Module):
         grid = self.patch_embed(video)  # (B, t, s, D)
         frames = self.space(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])  # (B, t, D)
         return self.head(frames.mean(1))
-
-
-class Grid(nn.Module):
-    """What the models on a grid share: tokens with positions, blocks, and the mean of the normed tokens.
-
-    blocks: modules (B, t, s, D) -> (B, t, s, D), applied in turn
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        size: Size3,
-        tubelet: Size3,
-        dim: int,
-        blocks: Sequence[nn.Module],
-        position: Callable[..., nn.Module],
-    ):
-        super().__init__()
-        self.size = size
-        t, h, w = token_grid(size, tubelet)
-        self.patch_embed = TubeletEmbed(tubelet, dim)
-        self.pos_embed = position(t, h * w, dim, class_token=False)
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.readout = Mean()
-        self.head = nn.Linear(dim, num_classes)
-        self.apply(init_as_scenic)
-        zero_linear(self.head)
-
-    def forward(self, video: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> logits (B, num_classes)."""
-        check_clip(video, self.size)
-        grid = self.patch_embed(video)  # (B, t, s, D)
-        grid = self.blocks(grid + self.pos_embed().unflatten(1, grid.shape[1:3]))
-        return self.head(self.readout(grid.flatten(1, 2), self.norm))
 
 
 class FactorisedAttention(Grid):
