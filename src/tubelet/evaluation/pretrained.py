@@ -1,6 +1,5 @@
 """`model.pretrained`: from the name in a config to a model that begins with published weights."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from tubelet.evaluation.fetch import Found, find
 from tubelet.evaluation.published import Published
 from tubelet.evaluation.weights import Weights, read_weights
 from tubelet.models.account import Account
-from tubelet.models.layouts import understand
+from tubelet.models.layouts import of_same_model, understand
 from tubelet.models.pretrained import start_from
 from tubelet.models.resample import average, central_frame
 from tubelet.models.source import Source
@@ -58,23 +57,14 @@ def of_our_run(state: Mapping[str, Tensor], config: Mapping[str, Any], node: Map
     """A checkpoint of tubelet: its config says all that other layouts leave to guess."""
     theirs, clip = config["model"], config["clip"]
     named = {name.removeprefix(OURS): value for name, value in state.items() if name.startswith(OURS)}
-    weights, joint = {}, False
-    for name, value in named.items():
-        name = re.sub(r"^encoder\.", "", name)
-        joint |= name == "pos_embed.table"
-        name = re.sub(r"pos_embed\.(table|space)$", "pos_embed", name)
-        weights[name.replace("pos_embed.time", "time_embed")] = value
     crop = clip["crop"] if not isinstance(clip["crop"], int) else (clip["crop"], clip["crop"])
     kind = str(theirs["_target_"]).rpartition(".")[2]
-    return Source(
-        f"a checkpoint of tubelet's {kind}",
-        weights,
-        (tuple(clip["mean"]), tuple(clip["std"])),
-        exact=theirs["_target_"] == node.get("_target_"),
-        joint=joint,
-        heads=theirs.get("heads") if "depths" not in theirs else None,
-        size=(clip["num_frames"], crop[0], crop[1]),
-    )
+    normalisation = (tuple(clip["mean"]), tuple(clip["std"]))
+    source = of_same_model(f"a checkpoint of tubelet's {kind}", named, normalisation)
+    source.exact = theirs["_target_"] == node.get("_target_")
+    source.heads = theirs.get("heads")
+    source.size = (clip["num_frames"], crop[0], crop[1])
+    return source
 
 
 def settle(source: Source, weights: Weights, entry: Published | None) -> None:

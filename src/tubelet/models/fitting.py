@@ -61,8 +61,10 @@ def _check_depth(model: nn.Module, source: Source, prefix: str, key: str, of_tim
     added = 0 if source.exact else len(of_time)
     if theirs != ours - added:
         # Where blocks over time stand between the others, the argument counts both.
-        alternating = added and "time_depth" not in inspect.signature(type(model).__init__).parameters
-        wanted = 2 * theirs if alternating else theirs
+        arguments = inspect.signature(type(model).__init__).parameters
+        wanted = 2 * theirs if added and "time_depth" not in arguments else theirs
+        if "depths" in arguments:
+            raise ValueError(f"it has {theirs} blocks, the model {ours}; type the model.depths that the weights have")
         kind = {"time.": "blocks over time", "space.": "blocks over space"}.get(prefix, "blocks")
         raise ValueError(f"it has {theirs} {kind}, the model {ours - added}; type model.{key}={wanted}")
 

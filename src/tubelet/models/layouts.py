@@ -18,7 +18,7 @@ from tubelet.models.renames import (
     from_timm,
     from_transformers,
 )
-from tubelet.models.source import IMAGENET, KINETICS, PATCHES, Source
+from tubelet.models.source import IMAGENET, KINETICS, PATCHES, Normalisation, Source
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,17 @@ def _flax(state: State, image: bool) -> Source:
     return source
 
 
+def of_same_model(layout: str, weights: State, normalisation: Normalisation) -> Source:
+    """Of parameters under the names of a model of ours: only the tables of positions are named by its position class."""
+    plain, joint = {}, False
+    for name, value in weights.items():
+        name = re.sub(r"^encoder\.", "", name)
+        joint |= name == "pos_embed.table"
+        name = re.sub(r"pos_embed\.(table|space)$", "pos_embed", name)
+        plain[name.replace("pos_embed.time", "time_embed")] = value
+    return Source(layout, plain, normalisation, exact=True, joint=joint)
+
+
 def _slowfast(state: State) -> Source:
     from tubelet.models.weights_mvit import from_slowfast
 
@@ -152,7 +163,7 @@ def _torchvision(state: State) -> Source:
 def _mvit(weights: State) -> Source:
     # The large model, of 144 channels, is the one that was trained with ImageNet's figures.
     large = weights[PATCHES].shape[0] == 144
-    return Source("", weights, IMAGENET if large else KINETICS, exact=True)
+    return of_same_model("", weights, IMAGENET if large else KINETICS)
 
 
 QKV = r"blocks\.0\.attn\.qkv\.weight"

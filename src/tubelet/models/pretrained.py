@@ -56,8 +56,8 @@ class Fit:
         self.model, self.source, self.inflate, self.accept = model, source, inflate, accept
         self.theirs, self.used = source.weights, set[str]()
         self.account = Account(source.layout, notes=list(source.notes))
-        t, h, w = model.get_parameter(PATCHES).shape[2:]
-        self.positions = Positions(source, cast(Size3, model.size), (t, h, w), accept)
+        stride = cast(Size3, model.get_submodule("patch_embed.proj").stride)  # of MViT's overlapping patches too
+        self.positions = Positions(source, cast(Size3, model.size), stride, accept)
         self.of_time = {  # blocks of our own that only attend over time; an image model has none
             name for name, module in model.named_modules() if isinstance(getattr(module, "attn", None), TimeAttention)
         }

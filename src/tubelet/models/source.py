@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 PATCHES = "patch_embed.proj.weight"
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 # The mean and the deviation of pixels in [0, 1]: of ViViT and of most ViTs, of Kinetics' models, of ImageNet.
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 KINETICS = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
@@ -31,7 +32,7 @@ class Source:
 
     layout: str
     weights: dict[str, Tensor]
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] = HALF
+    normalisation: Normalisation = HALF
     image: bool = False
     exact: bool = False
     joint: bool = False
