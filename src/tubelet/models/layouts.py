@@ -138,7 +138,7 @@ def _flax(state: State, image: bool) -> Source:
 
 
 def of_same_model(layout: str, weights: State, normalisation: Normalisation) -> Source:
-    """Of parameters under the names of a model of ours: only the tables of positions are named by its position class."""
+    """Of parameters under the names of a model of ours: its position class alone gives names that are not plain."""
     plain, joint = {}, False
     for name, value in weights.items():
         name = re.sub(r"^encoder\.", "", name)
@@ -175,7 +175,7 @@ LAYOUTS = [
     ),
     Layout(
         "SlowFast's MViT",
-        (r"patch_embed\.proj\.weight", r"blocks\.\d+\.attn\.(pool_k\.weight|norm_k\.weight|rel_pos_h)"),
+        (r"patch_embed\.proj\.weight", r"blocks\.0\.attn\.(pool_k\.weight|rel_pos_h)|pos_embed_spatial"),
         _slowfast,
     ),
     Layout(
