@@ -1,6 +1,6 @@
 """`model.pretrained`: from the name in a config to a model that begins with published weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,14 +16,18 @@ from tubelet.models.source import Source
 
 INFLATE = {"central_frame": central_frame, "average": average}
 ACCEPTED = ("normalisation", "frames", "crop")
+TUBELET = "a checkpoint of tubelet's"
 OURS = "predictor.model."  # before each name in a checkpoint of a run
 
 
-def load_pretrained(model: nn.Module, node: Mapping[str, Any], clip: Mapping[str, Any]) -> Account:
+def load_pretrained(
+    model: nn.Module, node: Mapping[str, Any], clip: Mapping[str, Any], classes: Sequence[str] | None = None
+) -> Account:
     """Start `model` from what node["pretrained"] names. Raises ValueError or OSError, and then leaves it as it was.
 
     node: the `model` node of the config
     clip: the `clip` node; its mean and std must be those the weights were trained with
+    classes: of the run; a head that one of our own runs trained for other ones is not taken
     """
     name, accept = str(node["pretrained"]), list(node.get("accept") or ())
     inflate = node.get("inflate", "central_frame")
@@ -34,20 +38,24 @@ def load_pretrained(model: nn.Module, node: Mapping[str, Any], clip: Mapping[str
             raise ValueError(f"model.accept={word}: there is no such difference; there are: {', '.join(ACCEPTED)}")
     found = find(name, dict(node))
     try:
-        source = read_source(found, node)
+        source = read_source(found, node, classes)
         if "normalisation" not in accept:
             check_normalisation(source, clip)
         account = start_from(model, source, INFLATE[inflate], accept)
     except ValueError as error:
         raise ValueError(f"model.pretrained={name}: {error}") from error
+    if "head.weight" in account.loaded and not source.layout.startswith(TUBELET):
+        account.notes.append("the head is theirs: the classes of the data must be in the publisher's order")
     account.notes = ([f"from {found.told}"] if found.told else []) + account.notes
     return account
 
 
-def read_source(found: Found, node: Mapping[str, Any]) -> Source:
+def read_source(found: Found, node: Mapping[str, Any], classes: Sequence[str] | None) -> Source:
     weights = read_weights(found.path)
     if weights.record:
-        return of_our_run(weights.state, weights.record["config"], node)
+        source = of_our_run(weights.state, weights.record["config"], node)
+        source.other_classes = classes is not None and list(classes) != list(weights.record["classes"])
+        return source
     source = understand(weights.state)
     settle(source, weights, found.entry)
     return source
@@ -60,7 +68,7 @@ def of_our_run(state: Mapping[str, Tensor], config: Mapping[str, Any], node: Map
     crop = clip["crop"] if not isinstance(clip["crop"], int) else (clip["crop"], clip["crop"])
     kind = str(theirs["_target_"]).rpartition(".")[2]
     normalisation = (tuple(clip["mean"]), tuple(clip["std"]))
-    source = of_same_model(f"a checkpoint of tubelet's {kind}", named, normalisation)
+    source = of_same_model(f"{TUBELET} {kind}", named, normalisation)
     source.exact = theirs["_target_"] == node.get("_target_")
     source.heads = theirs.get("heads")
     source.size = (clip["num_frames"], crop[0], crop[1])

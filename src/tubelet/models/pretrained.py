@@ -128,6 +128,8 @@ class Fit:
             return self._new(
                 name, ours, f"for {len(ours)} classes, as at the start of training: theirs is not in the file"
             )
+        if self.source.other_classes and theirs.shape == ours.shape:
+            return self._new(name, ours, f"for {len(ours)} classes, as at the start of training: theirs are others")
         if self.source.image or theirs.shape != ours.shape:
             return self._new(
                 name, ours, f"for {len(ours)} classes, as at the start of training: theirs has {len(theirs)}"
@@ -202,7 +204,7 @@ class Fit:
         has_token = any(name.endswith("cls_token") for name, _ in self.model.named_parameters())
         normed_mean = any(isinstance(module, NormedMean) for module in self.model.modules())
         left = []
-        for key in self.theirs.keys() - self.used:
+        for key in sorted(self.theirs.keys() - self.used):
             reasons = [reason for start, reason in self.source.expected_unused.items() if key.startswith(start)]
             if key.endswith("cls_token") and not has_token:
                 reasons.append("the model has no class token; nor is its row of positions used")
@@ -213,7 +215,7 @@ class Fit:
                 continue
             self.account.note(self.account.unused, reasons[0], key)
         if left:
-            shown = ", ".join(grouped(sorted(left))[:4])
+            shown = ", ".join(grouped(left)[:4])
             raise ValueError(
                 f"{len(left)} of its parameters have no place in {type(self.model).__name__}: {shown}; "
                 f"the layout is that of {self.source.layout}"

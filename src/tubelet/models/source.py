@@ -25,7 +25,7 @@ class Source:
     exact_gelu: the GELU of the MLP, where the model must have the same
     heads: of the attention, where the file tells
     size: (T, H, W) of the clips they were trained on, where something beside the weights tells
-    expected_new: parts of a name that this layout never holds -> why
+    other_classes: the head is known to be for other classes than those of the run, and is left out
     expected_unused: beginnings of names that no model of ours needs -> why
     notes: what the layout cannot tell
     """
@@ -41,6 +41,6 @@ class Source:
     exact_gelu: bool | None = None
     heads: int | None = None
     size: tuple[int, int, int] | None = None
-    expected_new: dict[str, str] = field(default_factory=dict)
+    other_classes: bool = False
     expected_unused: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -81,14 +81,14 @@ def build_model(node: Mapping, num_classes: int) -> nn.Module:
     return build(arguments, num_classes=num_classes)
 
 
-def start_pretrained(model: nn.Module, cfg: DictConfig) -> dict[str, Any] | None:
+def start_pretrained(model: nn.Module, cfg: DictConfig, classes: list[str]) -> dict[str, Any] | None:
     """Give the model the weights that model.pretrained names, tell what became of each; returns that for metrics.json.
 
     A resumed run has its weights from its checkpoint, and starts from nothing else.
     """
     if cfg.model.pretrained is None or cfg.ckpt:
         return None
-    account = load_pretrained(model, OmegaConf.to_container(cfg.model, resolve=True), cfg.clip)
+    account = load_pretrained(model, OmegaConf.to_container(cfg.model, resolve=True), cfg.clip, classes)
     log.info("weights: model.pretrained=%s", cfg.model.pretrained)
     for line in account.lines():
         log.info("  %s", line)

@@ -34,7 +34,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
         cfg.model.num_classes = len(catalogue.classes)
         data = build.build_training_data(cfg, catalogue)
         predictor = build.build_predictor(cfg, len(catalogue.classes))
-        record["pretrained"] = build.start_pretrained(predictor.model, cfg)
+        record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
         config = build.save_config(cfg)
         if cfg.ckpt:
             check_resumable(load_checkpoint(cfg.ckpt), config, catalogue.classes)
