@@ -12,9 +12,10 @@ import torch.nn.functional as F
 
 from tubelet.layers.position import SpaceTime
 from tubelet.layers.readout import Mean, NormedMean
-from tubelet.models.layouts import understand
+from tubelet.models.layouts import of_same_model, understand
 from tubelet.models.pretrained import start_from
 from tubelet.models.resample import average, central_frame, resize_space, resize_space_time, resize_time, tile_space
+from tubelet.models.source import HALF
 from tubelet.models.timesformer import Alternating, Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import (
     FactorisedAttention,
@@ -24,6 +25,8 @@ from tubelet.models.vivit import (
     FrameMean,
     Joint,
 )
+from tubelet.models.vivit_compressed import Compressed, FewTokens, Tubelets
+from tubelet.models.vivit_hierarchical import Hierarchical
 
 DIM, HEADS, DEPTH, PATCH, HIDDEN = 12, 2, 3, 4, 30
 SIZE = dict(dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=2.5)
@@ -352,3 +355,38 @@ def test_an_unknown_layout_is_told_with_the_nearest_known_one():
         f"the layout of its {len(state)} parameters, the first of them 'vit.cls_token', is not known; "
         "the nearest that is: timm's image ViT, which has cls_token"
     )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Tubelets(**VIVIT),
+        Compressed(**VIVIT | dict(tubelet=(1, PATCH, PATCH), tau=3)),
+        FewTokens(**VIVIT | dict(tubelet=(1, PATCH, PATCH), regions=(2, 1))),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_models_compressed_in_time_take_an_image_model_too(model):
+    model, account = inflated(model)
+    blocks = model.blocks if isinstance(model, FewTokens) else model.encoder.blocks
+    assert torch.equal(blocks[2].mlp.fc1.weight, image_vit()["blocks.2.mlp.fc1.weight"])
+    assert "pos_embed.table" in " ".join(name for names in account.resized.values() for name in names)
+
+
+def hierarchy():
+    sizes = dict(dims=(DIM, 24), depths=(1, 2), heads=(2, 4), windows=((2, 2, 2),), mlp_ratio=2.5)
+    return Hierarchical(7, 6, (8, 24), tubelet=(1, PATCH, PATCH), **sizes)
+
+
+def test_a_hierarchy_of_growing_width_takes_no_image_model():
+    with pytest.raises(
+        ValueError, match=r"^it has 3 blocks, the model 4; type the model\.depths that the weights have$"
+    ):
+        start_from(hierarchy(), understand(image_vit()))
+
+
+def test_a_hierarchy_takes_the_weights_of_another_whole():
+    theirs, ours = hierarchy(), hierarchy()
+    account = start_from(ours, of_same_model("a hierarchy", theirs.state_dict(), HALF))
+    assert (account.new, account.resized, account.unused) == ({}, {}, {})
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)

@@ -70,7 +70,7 @@ def of_our_run(state: Mapping[str, Tensor], config: Mapping[str, Any], node: Map
     normalisation = (tuple(clip["mean"]), tuple(clip["std"]))
     source = of_same_model(f"{TUBELET} {kind}", named, normalisation)
     source.exact = theirs["_target_"] == node.get("_target_")
-    source.heads = theirs.get("heads")
+    source.heads = theirs["heads"] if isinstance(theirs.get("heads"), int) else None  # a list: of each stage
     source.size = (clip["num_frames"], crop[0], crop[1])
     return source
 
