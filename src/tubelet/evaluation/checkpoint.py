@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tubelet.evaluation.published import STARTING_KEYS
+
 RECORD = "tubelet"  # the key under which a checkpoint holds what rebuilds it
 DATA_SETS = {  # and of its data, only these functions are called
     "tubelet.video.annotations.read_folder",
@@ -52,7 +54,8 @@ class Checkpoint:
 
     def build_model(self) -> nn.Module:
         """The trained model, in evaluation mode. Raises ValueError where the weights do not fit the config."""
-        model = build_module(self.config["model"])
+        arguments = {key: value for key, value in self.config["model"].items() if key not in STARTING_KEYS}
+        model = build_module(arguments)
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:

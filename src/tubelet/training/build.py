@@ -10,8 +10,10 @@ import lightning as L
 from hydra.utils import get_method, instantiate
 from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from tubelet.evaluation.predictor import Predictor
+from tubelet.evaluation.pretrained import load_pretrained
 from tubelet.training.data import VideoData
 from tubelet.training.optim import accumulation
 from tubelet.training.progress import Progress
@@ -77,8 +79,28 @@ def save_config(cfg: DictConfig) -> dict[str, Any]:
     return config
 
 
+def build_model(node: Mapping, num_classes: int) -> nn.Module:
+    """`model` holds the arguments of its `_target_`, beside what says which weights it starts from."""
+    arguments = {key: value for key, value in node.items() if key not in BESIDE_TARGET["model"]}
+    return build(arguments, num_classes=num_classes)
+
+
+def start_pretrained(model: nn.Module, cfg: DictConfig, classes: list[str]) -> dict[str, Any] | None:
+    """Give the model the weights that model.pretrained names, tell what became of each; returns that for metrics.json.
+
+    A resumed run has its weights from its checkpoint, and starts from nothing else.
+    """
+    if cfg.model.pretrained is None or cfg.ckpt:
+        return None
+    account = load_pretrained(model, OmegaConf.to_container(cfg.model, resolve=True), cfg.clip, classes)
+    log.info("weights: model.pretrained=%s", cfg.model.pretrained)
+    for line in account.lines():
+        log.info("  %s", line)
+    return {"name": cfg.model.pretrained, **account.record()}
+
+
 def build_predictor(cfg: DictConfig, num_classes: int) -> Predictor:
-    model = build(cfg.model, num_classes=num_classes)
+    model = build_model(cfg.model, num_classes)
     log.info("model: %s", inspect.getdoc(type(model)).split("\n")[0])
     return Predictor(model, Normalise(cfg.clip.mean, cfg.clip.std))
 

@@ -11,10 +11,12 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from tubelet.evaluation.checkpoint import Checkpoint
+from tubelet.evaluation.published import STARTING_KEYS
 
 # What must be the same in both runs. How long it trains, on what device, and what it logs may change.
 KEPT = ("model", "clip", "data", "augment", "optim", "order", "frozen_at", "seed")
 FREE = {  # of these nodes, what may change
+    "model": set(STARTING_KEYS),  # what the first run started from is in the checkpoint's weights
     "data": {"root", "eval_batch_size", "num_workers", "reader", "on_error", "batch_size"},
 }
 

@@ -43,6 +43,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
         data = build.build_training_data(cfg, catalogue)
         predictor = build.build_predictor(cfg, len(catalogue.classes))
         record["parameters"] = sum(p.numel() for p in predictor.parameters())
+        record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
         config = build.save_config(cfg)
         if cfg.ckpt:
             keep_metrics(Path(cfg.run_dir, "metrics.csv"))

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from tubelet.evaluation.published import STARTING_KEYS
 from tubelet.training.explain import nearest
 
 TARGET = "_target_"
@@ -25,7 +26,10 @@ OTHER_KINDS = {
     "trainer.devices": {str, list},  # auto, or the numbers of GPUs
 }
 NAMED_FREELY = {"augment", "callbacks", "logger"}  # mappings whose keys are names that the user may choose
-BESIDE_TARGET = {"data": {"batch_size", "eval_batch_size", "num_workers", "reader", "on_error"}}  # see build.py
+BESIDE_TARGET = {  # see build.py
+    "data": {"batch_size", "eval_batch_size", "num_workers", "reader", "on_error"},
+    "model": STARTING_KEYS,
+}
 
 
 def check_keys(cfg: DictConfig, name: str, config_dir: str) -> None:

@@ -1,0 +1,103 @@
+"""`model.pretrained`: from the name in a config to a model that begins with published weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from tubelet.evaluation.fetch import Found, find
+from tubelet.evaluation.published import Published
+from tubelet.evaluation.weights import Weights, read_weights
+from tubelet.models.account import Account
+from tubelet.models.layouts import of_same_model, understand
+from tubelet.models.pretrained import start_from
+from tubelet.models.resample import average, central_frame
+from tubelet.models.source import Source
+
+INFLATE = {"central_frame": central_frame, "average": average}
+ACCEPTED = ("normalisation", "frames", "crop")
+TUBELET = "a checkpoint of tubelet's"
+OURS = "predictor.model."  # before each name in a checkpoint of a run
+
+
+def load_pretrained(
+    model: nn.Module, node: Mapping[str, Any], clip: Mapping[str, Any], classes: Sequence[str] | None = None
+) -> Account:
+    """Start `model` from what node["pretrained"] names. Raises ValueError or OSError, and then leaves it as it was.
+
+    node: the `model` node of the config
+    clip: the `clip` node; its mean and std must be those the weights were trained with
+    classes: of the run; a head that one of our own runs trained for other ones is not taken
+    """
+    name, accept = str(node["pretrained"]), list(node.get("accept") or ())
+    inflate = node.get("inflate", "central_frame")
+    if inflate not in INFLATE:
+        raise ValueError(f"model.inflate={inflate}: there is no such way; there are: {', '.join(INFLATE)}")
+    for word in accept:
+        if word not in ACCEPTED:
+            raise ValueError(f"model.accept={word}: there is no such difference; there are: {', '.join(ACCEPTED)}")
+    found = find(name, dict(node))
+    try:
+        source = read_source(found, node, classes)
+        if "normalisation" not in accept:
+            check_normalisation(source, clip)
+        account = start_from(model, source, INFLATE[inflate], accept)
+    except ValueError as error:
+        raise ValueError(f"model.pretrained={name}: {error}") from error
+    if "head.weight" in account.loaded and not source.layout.startswith(TUBELET):
+        account.notes.append("the head is theirs: the classes of the data must be in the publisher's order")
+    account.notes = ([f"from {found.told}"] if found.told else []) + account.notes
+    return account
+
+
+def read_source(found: Found, node: Mapping[str, Any], classes: Sequence[str] | None) -> Source:
+    weights = read_weights(found.path)
+    if weights.record:
+        source = of_our_run(weights.state, weights.record["config"], node)
+        source.other_classes = classes is not None and list(classes) != list(weights.record["classes"])
+        return source
+    source = understand(weights.state)
+    settle(source, weights, found.entry)
+    return source
+
+
+def of_our_run(state: Mapping[str, Tensor], config: Mapping[str, Any], node: Mapping[str, Any]) -> Source:
+    """A checkpoint of tubelet: its config says all that other layouts leave to guess."""
+    theirs, clip = config["model"], config["clip"]
+    named = {name.removeprefix(OURS): value for name, value in state.items() if name.startswith(OURS)}
+    crop = clip["crop"] if not isinstance(clip["crop"], int) else (clip["crop"], clip["crop"])
+    kind = str(theirs["_target_"]).rpartition(".")[2]
+    normalisation = (tuple(clip["mean"]), tuple(clip["std"]))
+    source = of_same_model(f"{TUBELET} {kind}", named, normalisation)
+    source.exact = theirs["_target_"] == node.get("_target_")
+    source.heads = theirs["heads"] if isinstance(theirs.get("heads"), int) else None  # a list: of each stage
+    source.size = (clip["num_frames"], crop[0], crop[1])
+    return source
+
+
+def settle(source: Source, weights: Weights, entry: Published | None) -> None:
+    """What stands beside the weights, or in the catalogue, goes before what a layout usually is."""
+    settings = weights.settings
+    told = settings.get("pretrained_cfg", settings)
+    mean, std = (told.get(key, settings.get(f"image_{key}")) for key in ("mean", "std"))
+    if mean and std:
+        source.normalisation = (tuple(mean), tuple(std))
+    if {"num_frames", "image_size"} <= settings.keys():
+        side = settings["image_size"]
+        source.size = (settings["num_frames"], *((side, side) if isinstance(side, int) else side))
+    if entry:
+        source.normalisation = entry.normalisation or source.normalisation
+        source.size = source.size or entry.size
+
+
+def check_normalisation(source: Source, clip: Mapping[str, Any]) -> None:
+    """Raises ValueError where pixels would reach the model otherwise than the weights know them."""
+    ours = [[float(value) for value in clip[key]] for key in ("mean", "std")]
+    theirs = [[float(value) for value in values] for values in source.normalisation]
+    if any(abs(a - b) > 1e-4 for pair in zip(ours, theirs, strict=True) for a, b in zip(*pair, strict=True)):
+        mean, std = ("[" + ",".join(f"{value:g}" for value in values) + "]" for values in theirs)
+        raise ValueError(
+            f"weights of {source.layout} expect clip.mean={mean} clip.std={std}, and this run has "
+            f"mean {ours[0]} and std {ours[1]}; type clip.mean={mean} clip.std={std}, or "
+            "model.accept=[normalisation] if these weights are others"
+        )

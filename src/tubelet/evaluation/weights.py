@@ -1,0 +1,101 @@
+"""A file of weights as {name: tensor}: torch's, safetensors, numpy's .npz, flax's msgpack. No code in it is run."""
+
+import argparse
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tubelet.evaluation.checkpoint import RECORD
+from tubelet.evaluation.msgpack import unpack
+
+# Under which published checkpoints hold the model, beside the optimiser and what else they have.
+NESTED = ("model_state", "state_dict", "model", "module", "model_state_dict", "net")
+
+
+@dataclass
+class Weights:
+    """settings: of JSON files beside the weights, as transformers and timm write them
+    record: what a checkpoint of ours says of itself: its resolved config and its classes
+    """
+
+    state: dict[str, Tensor]
+    settings: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] | None = None
+
+
+def read_weights(path: Path) -> Weights:
+    """Raises ValueError, with the reason in one line, where the file is not a file of weights."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+    if path.suffix == ".safetensors":
+        return Weights(_safetensors(path), _settings(path.parent))
+    if path.suffix == ".npz":
+        return Weights(_numpy(path))
+    if zipfile.is_zipfile(path) or head[:1] == b"\x80" or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        return _torch(path)
+    return Weights(flattened(unpack(path.read_bytes())))
+
+
+def _torch(path: Path) -> Weights:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # VideoMAE's keep the arguments of their script
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the bytes lead to
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"it cannot be read as weights alone, and nothing else in a file is run: {reason}") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"it holds a {type(content).__name__}, not parameters by name")
+    if RECORD in content:
+        return Weights(dict(content["state_dict"]), record=content[RECORD])
+    for key in NESTED:
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return Weights(state, _settings(path.parent) if path.name == "pytorch_model.bin" else {})
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ValueError("a .safetensors file needs `pip install safetensors`") from error
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors has an error class of its own
+        raise ValueError(f"it cannot be read as safetensors: {error}") from error
+
+
+def _numpy(path: Path) -> dict[str, Tensor]:
+    with np.load(path, allow_pickle=False) as arrays:
+        names = [name for name in arrays.files if arrays[name].dtype.kind == "f"]
+        return {name: torch.from_numpy(arrays[name].copy()) for name in names}
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
+    """Nested mappings of arrays -> {"outer/inner": tensor}; what is no array of numbers is left out."""
+    flat: dict[str, Tensor] = {}
+    for key, value in tree.items() if isinstance(tree, Mapping) else ():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{key}/")
+        elif isinstance(value, Tensor):
+            flat[f"{prefix}{key}"] = value
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            flat[f"{prefix}{key}"] = torch.from_numpy(value.copy())
+    return flat
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """config.json and preprocessor_config.json of one folder, in one mapping."""
+    settings: dict[str, Any] = {}
+    for name in ("preprocessor_config.json", "config.json"):
+        if (folder / name).is_file():
+            settings |= json.loads((folder / name).read_text())
+    return settings

@@ -1,0 +1,239 @@
+"""Which published model a file of weights is from: told by the names of its parameters, which are then made ours."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import Tensor
+
+from tubelet.models.renames import (
+    TIMESFORMER,
+    VIDEOMAE,
+    VIVIT_4,
+    VIVIT_5,
+    State,
+    from_flax,
+    from_timm,
+    from_transformers,
+)
+from tubelet.models.source import IMAGENET, KINETICS, PATCHES, Normalisation, Source
+
+
+@dataclass(frozen=True)
+class Layout:
+    """name: in words; marks: regular expressions, each of which a name matches in full; absent: which none matches.
+
+    patch_axes: of the patch kernel, 4 for an image, 5 for tubelets; None for either
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    convert: Callable[[State], Source]
+    absent: tuple[str, ...] = ()
+    patch_axes: int | None = None
+
+    def fits(self, state: Mapping[str, Tensor]) -> bool:
+        found = [any(re.fullmatch(mark, name) for name in state) for mark in self.marks]
+        unwanted = any(re.fullmatch(mark, name) for mark in self.absent for name in state)
+        axes = next((value.ndim for name, value in state.items() if name.endswith(PATCHES)), None)
+        return all(found) and not unwanted and self.patch_axes in (None, axes)
+
+
+def understand(state: Mapping[str, Tensor]) -> Source:
+    """{published name: tensor} -> the weights under our names. Raises ValueError for a layout that is not known."""
+    bare = without_prefix(state)
+    for layout in LAYOUTS:
+        if layout.fits(bare):
+            source = layout.convert(bare)
+            return replace(source, layout=layout.name)
+    raise ValueError(_unknown(bare))
+
+
+def _unknown(state: Mapping[str, Tensor]) -> str:
+    """The nearest known layout in words: the one with most of its marks among the names, or with the likest names."""
+
+    def likeness(layout: Layout) -> tuple[float, int]:
+        marks = [mark.replace("\\", "") for mark in layout.marks]
+        best = [max((alike(mark, name) for name in names), default=0.0) for mark in marks]
+        return sum(best) / len(best), len(best)
+
+    def alike(mark: str, name: str) -> float:
+        return 1.0 if name.endswith(mark) else difflib.SequenceMatcher(None, mark, name).ratio()
+
+    names = sorted({re.sub(r"\d+", "0", name) for name in state})[:200]
+
+    nearest = max(LAYOUTS, key=likeness)
+    first = next(iter(state), None)
+    missing = [mark for mark in nearest.marks if not any(re.fullmatch(mark, name) for name in state)]
+    lacks = f", which has {missing[0]}".replace("\\", "") if missing else ""
+    return (
+        f"the layout of its {len(state)} parameters, the first of them {first!r}, is not known; "
+        f"the nearest that is: {nearest.name}{lacks}"
+    )
+
+
+def without_prefix(state: Mapping[str, Tensor]) -> State:
+    """Without what wrappers put in front of every name, and of scenic's checkpoints the model alone."""
+    names = dict(state)
+    for prefix in ("module.", "_orig_mod."):
+        if names and all(name.startswith(prefix) for name in names):
+            names = {name.removeprefix(prefix): value for name, value in names.items()}
+    patches = [name for name in names if re.fullmatch(r"(.*/)?embedding/kernel", name)]
+    if len(patches) == 1:  # the optimiser's state has names that end otherwise
+        prefix = patches[0].removesuffix("embedding/kernel")
+        return {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
+    return names
+
+
+def _timm(state: State) -> Source:
+    unused = {"pre_logits.": "belongs to their head", "head_dist.": "belongs to their head"}
+    return Source("", from_timm(state), image=True, expected_unused=unused)
+
+
+def _timesformer(state: State) -> Source:
+    weights = from_timm({name.removeprefix("model."): value for name, value in state.items()})
+    return Source("", weights, KINETICS, nearest=True)
+
+
+def _transformers_vivit(names: Mapping[str, str], state: State) -> Source:
+    return Source("", from_transformers(state, names), joint=True)
+
+
+def _transformers_timesformer(state: State) -> Source:
+    return Source("", from_transformers(state, TIMESFORMER), KINETICS, nearest=True)
+
+
+def _videomae(weights: State) -> Source:
+    fixed = "pos_embed" not in weights
+    return Source("", weights, IMAGENET, joint=True, fixed_positions=fixed, exact_gelu=True)
+
+
+def _videomae_pretraining(state: State) -> Source:
+    encoder = {name.removeprefix("encoder."): value for name, value in state.items() if name.startswith("encoder.")}
+    weights = from_timm(encoder) | {n: v for n, v in state.items() if not n.startswith("encoder.")}
+    reason = "of the pretraining alone"
+    source = _videomae(weights)
+    source.expected_unused = {"decoder.": reason, "encoder_to_decoder.": reason, "mask_token": reason}
+    return source
+
+
+def _transformers_videomae(state: State) -> Source:
+    reason = "of the pretraining alone"
+    source = _videomae(from_transformers(state, VIDEOMAE))
+    source.expected_unused = {"decoder.": reason, "encoder_to_decoder.": reason, "mask_token": reason}
+    return source
+
+
+def _flax(state: State, image: bool) -> Source:
+    heads = next(value.shape[1] for name, value in state.items() if name.endswith("query/kernel"))
+    source = Source("", from_flax(state), image=image, joint=not image, heads=heads)
+    if any(".norm_time." in name for name in source.weights):
+        source.notes.append("the order of space and time does not stand in the file; scenic's is model.time_first=true")
+    source.expected_unused = {"pre_logits.": "belongs to their head"} if image else {}
+    return source
+
+
+def of_same_model(layout: str, weights: State, normalisation: Normalisation) -> Source:
+    """Of parameters under the names of a model of ours: its position class alone gives names that are not plain."""
+    plain, joint = {}, False
+    for name, value in weights.items():
+        name = re.sub(r"^encoder\.", "", name)
+        joint |= name == "pos_embed.table"
+        name = re.sub(r"pos_embed\.(table|space)$", "pos_embed", name)
+        plain[name.replace("pos_embed.time", "time_embed")] = value
+    return Source(layout, plain, normalisation, exact=True, joint=joint)
+
+
+def _slowfast(state: State) -> Source:
+    from tubelet.models.weights_mvit import from_slowfast
+
+    return _mvit(from_slowfast(state))
+
+
+def _torchvision(state: State) -> Source:
+    from tubelet.models.weights_mvit import from_torchvision
+
+    return _mvit(from_torchvision(state))
+
+
+def _mvit(weights: State) -> Source:
+    # The large model, of 144 channels, is the one that was trained with ImageNet's figures.
+    large = weights[PATCHES].shape[0] == 144
+    return of_same_model("", weights, IMAGENET if large else KINETICS)
+
+
+QKV = r"blocks\.0\.attn\.qkv\.weight"
+LAYOUTS = [
+    Layout(
+        "torchvision's MViT",
+        (r"conv_proj\.weight", r"blocks\.0\.attn\.project\.0\.weight"),
+        _torchvision,
+    ),
+    Layout(
+        "SlowFast's MViT",
+        (r"patch_embed\.proj\.weight", r"blocks\.0\.attn\.(pool_k\.weight|rel_pos_h)|pos_embed_spatial"),
+        _slowfast,
+    ),
+    Layout(
+        "transformers' ViViT (version 5)",
+        (r"vivit\.embeddings\.position_embeddings", r"vivit\.layers\.0\.attention\.q_proj\.weight"),
+        partial(_transformers_vivit, VIVIT_5),
+    ),
+    Layout(
+        "transformers' ViViT (version 4)",
+        (
+            r"vivit\.embeddings\.position_embeddings",
+            r"vivit\.encoder\.layer\.0\.attention\.attention\.query\.weight",
+        ),
+        partial(_transformers_vivit, VIVIT_4),
+    ),
+    Layout(
+        "transformers' TimeSformer",
+        (
+            r"timesformer\.embeddings\.position_embeddings",
+            r"timesformer\.encoder\.layer\.0\.attention\.attention\.qkv\.weight",
+        ),
+        _transformers_timesformer,
+    ),
+    Layout(
+        "transformers' VideoMAE",
+        (
+            r"videomae\.embeddings\.patch_embeddings\.projection\.weight",
+            r"videomae\.encoder\.layer\.0\.attention\.attention\.query\.weight",
+        ),
+        _transformers_videomae,
+    ),
+    Layout("the official TimeSformer", (r"model\.pos_embed", r"model\." + QKV), _timesformer),
+    Layout("the official TimeSformer, bare", (r"pos_embed", r"time_embed", QKV), _timesformer),
+    Layout(
+        "VideoMAE's pretraining",
+        (r"encoder\.patch_embed\.proj\.weight", r"encoder\." + QKV),
+        _videomae_pretraining,
+    ),
+    Layout(
+        "VideoMAE",
+        (r"patch_embed\.proj\.weight", QKV),
+        lambda state: _videomae(from_timm(state)),
+        absent=("cls_token",),
+        patch_axes=5,
+    ),
+    Layout(
+        "timm's image ViT",
+        (r"cls_token", r"pos_embed", r"patch_embed\.proj\.weight", QKV),
+        _timm,
+        absent=("time_embed",),
+        patch_axes=4,
+    ),
+    Layout(
+        "Google's image ViT (flax)",
+        (r"embedding/kernel", r"Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"),
+        partial(_flax, image=True),
+    ),
+    Layout(
+        "scenic's ViViT",
+        (r"embedding/kernel", r"(Spatial)?Transformer/encoderblock_0/MultiHeadDotProductAttention_\w+/query/kernel"),
+        partial(_flax, image=False),
+    ),
+]

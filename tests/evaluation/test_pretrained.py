@@ -1,0 +1,332 @@
+"""`model.pretrained=...`: where weights are found, and what is told where they are not for this run."""
+
+import hashlib
+import http.server
+import json
+import re
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from transformers import TimesformerConfig, TimesformerForVideoClassification, VivitConfig, VivitForVideoClassification
+
+from tubelet.evaluation import fetch
+from tubelet.evaluation.pretrained import load_pretrained
+from tubelet.evaluation.published import CATALOGUE, Published
+from tubelet.layers.position import OneTable
+from tubelet.models.positions import Positions
+from tubelet.models.source import Source
+from tubelet.models.timesformer import Divided
+from tubelet.models.vivit import FactorisedEncoder, Joint
+
+HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
+KINETICS = {"mean": [0.45] * 3, "std": [0.225] * 3}
+WIDTH = dict(hidden_size=12, num_attention_heads=2, intermediate_size=24, num_labels=5, num_hidden_layers=1)
+OURS = dict(dim=12, depth=1, heads=2, mlp_ratio=2.0)
+JOINT = {"_target_": "tubelet.models.vivit.Joint", "dim": 12, "heads": 2}
+
+
+def joint(num_classes=5, num_frames=4, crop=8):
+    return Joint(num_classes, num_frames, crop, (2, 4, 4), **OURS)
+
+
+@pytest.fixture(scope="module")
+def vivit(tmp_path_factory):
+    """A folder as transformers saves it; tokens (2, 2, 2)."""
+    folder = tmp_path_factory.mktemp("vivit")
+    config = VivitConfig(num_frames=4, image_size=8, tubelet_size=[2, 4, 4], **WIDTH)
+    VivitForVideoClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def timesformer(tmp_path_factory):
+    """A file as the official code saves it, with official names; tokens (3, 2, 2)."""
+    path = tmp_path_factory.mktemp("timesformer") / "TimeSformer.pyth"
+    theirs = Divided(5, 3, 8, 4, **OURS).state_dict()
+    theirs["pos_embed"], theirs["time_embed"] = theirs.pop("pos_embed.space"), theirs.pop("pos_embed.time")
+    torch.save({"epoch": 14, "model_state": {f"model.{name}": value for name, value in theirs.items()}}, path)
+    return path
+
+
+def told(error, model, node, clip):
+    with pytest.raises(error) as caught:
+        load_pretrained(model, node, clip)
+    return str(caught.value)
+
+
+def test_a_folder_of_transformers_starts_a_model_and_the_account_says_so(vivit):
+    account = load_pretrained(joint(), {"pretrained": str(vivit)}, HALF)
+    note = "the head is theirs: the classes of the data must be in the publisher's order"
+    assert account.lines() == ["loaded   20 parameters of transformers' ViViT (version 4)", f"note     {note}"]
+    assert account.record() == {
+        "layout": "transformers' ViViT (version 4)",
+        **{"loaded": 20, "resized": {}, "new": {}, "unused": {}, "notes": [note]},
+    }
+
+
+def test_a_head_of_another_size_is_replaced_and_said_so(vivit):
+    model = joint(num_classes=9)
+    account = load_pretrained(model, {"pretrained": str(vivit)}, HALF)
+    assert account.lines()[1:] == ["new      head: for 9 classes, as at the start of training: theirs has 5"]
+    assert model.head.weight.abs().max() == 0
+
+
+def test_positions_of_another_clip_are_resampled_only_when_that_is_meant(vivit):
+    node = {"pretrained": str(vivit)}
+    assert told(ValueError, joint(num_frames=6), node, HALF) == (
+        f"model.pretrained={vivit}: the weights were trained with clip.num_frames=4, and this run has 6; "
+        "type clip.num_frames=4, or model.accept=[frames] to resample their positions"
+    )
+    assert told(ValueError, joint(crop=(8, 12)), node | {"accept": ["frames"]}, HALF) == (
+        f"model.pretrained={vivit}: the weights were trained with clip.crop=8, and this run has [8,12]; "
+        "type clip.crop=8, or model.accept=[crop] to resample their positions"
+    )
+    model = joint(num_frames=6, crop=(8, 12))
+    account = load_pretrained(model, node | {"accept": ["frames", "crop"]}, HALF)
+    assert account.lines()[1:2] == [
+        "resized  encoder.pos_embed.table: 2x2x2 places to 3x2x3, bicubic in space, linear in time"
+    ]
+
+
+def test_a_table_that_does_not_tell_its_clip_is_not_guessed():
+    """128 rows are 8 x 4 x 4, or 32 x 2 x 2: for a clip of 8 x 2 x 2 tokens, both are one axis away."""
+    weights = {"pos_embed": torch.zeros(1, 1 + 128, 12), "cls_token": torch.zeros(1, 1, 12)}
+    positions = Positions(Source("", weights, joint=True), (16, 8, 8), (2, 4, 4), ["frames", "crop"])
+    message = (
+        "its 128 positions are not those of this clip's 8x2x2 tokens, and do not tell of which clip they are; "
+        "give clip.num_frames and clip.crop that they were trained on"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        positions.table("", "table", OneTable(8, 4, 12, class_token=True), 33)
+
+
+def test_another_normalisation_is_an_error_that_names_the_override(timesformer):
+    node, model = {"pretrained": str(timesformer)}, Divided(5, 3, 8, 4, **OURS)
+    assert told(ValueError, model, node, HALF) == (
+        f"model.pretrained={timesformer}: weights of the official TimeSformer expect clip.mean=[0.45,0.45,0.45] "
+        "clip.std=[0.225,0.225,0.225], and this run has mean [0.5, 0.5, 0.5] and std [0.5, 0.5, 0.5]; type "
+        "clip.mean=[0.45,0.45,0.45] clip.std=[0.225,0.225,0.225], or model.accept=[normalisation] if these weights "
+        "are others"
+    )
+    load_pretrained(model, node | {"accept": ["normalisation"]}, HALF)
+    assert load_pretrained(model, node, KINETICS).new == {}
+
+
+def test_the_settings_beside_the_weights_go_before_the_rule_of_the_layout(tmp_path):
+    config = TimesformerConfig(num_frames=3, image_size=8, patch_size=4, **WIDTH)
+    TimesformerForVideoClassification(config).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
+    model = Divided(5, 3, 8, 4, **OURS)
+    load_pretrained(model, {"pretrained": str(tmp_path)}, HALF)
+    assert "expect clip.mean=[0.5,0.5,0.5]" in told(ValueError, model, {"pretrained": str(tmp_path)}, KINETICS)
+
+
+def test_a_checkpoint_of_a_run_starts_a_model_of_other_classes(tmp_path):
+    theirs = joint()
+    config = {"model": JOINT, "clip": HALF | {"num_frames": 4, "crop": 8}}
+    state = {f"predictor.model.{name}": value for name, value in theirs.state_dict().items()}
+    torch.save({"state_dict": state, "tubelet": {"config": config, "classes": list("abcde")}}, tmp_path / "best.ckpt")
+    node = JOINT | {"pretrained": str(tmp_path / "best.ckpt")}
+    ours = joint(num_classes=3)
+    account = load_pretrained(ours, node, HALF)
+    assert account.layout == "a checkpoint of tubelet's Joint"
+    assert list(account.new) == ["for 3 classes, as at the start of training: theirs has 5"]
+    again = load_pretrained(joint(), node, HALF, classes=list("abcde"))
+    assert again.new == {}
+    others = load_pretrained(joint(), node, HALF, classes=list("abcdf"))
+    assert list(others.new) == ["for 5 classes, as at the start of training: theirs are others"]
+    assert torch.equal(ours.encoder.pos_embed.table, theirs.encoder.pos_embed.table)
+    assert "expect clip.mean=[0.5,0.5,0.5]" in told(ValueError, ours, node, KINETICS)
+    longer = load_pretrained(joint(num_frames=8), node | {"accept": ["frames"]}, HALF)
+    assert list(longer.resized) == ["2x2x2 places to 4x2x2, bicubic in space, linear in time"]
+
+
+def flax_encoder(time_depth):
+    """A factorised encoder under scenic's names, as in a checkpoint with an optimiser's state."""
+    generator = np.random.default_rng(0)
+
+    def array(*shape):
+        return generator.standard_normal(shape).astype(np.float32)
+
+    def encoder(depth, rows):
+        linear = {"kernel": array(12, 2, 6), "bias": array(2, 6)}
+        attention = {part: linear for part in ("query", "key", "value")}
+        attention["out"] = {"kernel": array(2, 6, 12), "bias": array(12)}
+        norm = {"scale": array(12), "bias": array(12)}
+        mlp = {
+            "Dense_0": {"kernel": array(12, 24), "bias": array(24)},
+            "Dense_1": {"kernel": array(24, 12), "bias": array(12)},
+        }
+        block = {
+            "LayerNorm_0": norm,
+            "LayerNorm_1": norm,
+            "MlpBlock_0": mlp,
+            "MultiHeadDotProductAttention_0": attention,
+        }
+        blocks = {f"encoderblock_{i}": block for i in range(depth)}
+        return blocks | {"encoder_norm": norm, "posembed_input": {"pos_embedding": array(1, rows, 12)}}
+
+    target = {
+        "embedding": {"kernel": array(2, 4, 4, 3, 12), "bias": array(12)},
+        "SpatialTransformer": encoder(1, 5),
+        "TemporalTransformer": encoder(time_depth, 3),
+        "cls_SpatialTransformer": array(1, 1, 12),
+        "cls_TemporalTransformer": array(1, 1, 12),
+        "output_projection": {"kernel": array(12, 5), "bias": array(5)},
+    }
+    momentum = {"embedding": {"kernel": {"momentum": array(3)}}}
+    return {"optimizer": {"target": target, "state": {"param_states": momentum}}}
+
+
+def flat(tree, prefix=""):
+    for key, value in tree.items():
+        yield from flat(value, f"{prefix}{key}/") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+
+
+def test_the_depth_of_scenics_encoder_over_time_is_read_from_the_checkpoint(tmp_path):
+    """The published one has 12 blocks over time where its config says 4."""
+    np.savez(tmp_path / "fe.npz", **dict(flat(flax_encoder(time_depth=3))))
+    node, path = {"pretrained": str(tmp_path / "fe.npz")}, tmp_path / "fe.npz"
+    encoder = partial(FactorisedEncoder, 5, 4, 8, (2, 4, 4), **OURS)
+    assert told(ValueError, encoder(time_depth=4), node, HALF) == (
+        f"model.pretrained={path}: it has 3 blocks over time, the model 4; type model.time_depth=3"
+    )
+    assert told(ValueError, encoder(time_depth=3, heads=4), node, HALF) == (
+        f"model.pretrained={path}: it has 2 heads, the model 4; type model.heads=2"
+    )
+    account = load_pretrained(encoder(time_depth=3), node, HALF)
+    assert (account.layout, account.new, account.unused) == ("scenic's ViViT", {}, {})
+
+
+def test_other_gelu_and_readout_are_told_with_their_overrides(tmp_path):
+    state = {name.removeprefix("encoder."): value for name, value in joint().state_dict().items()}
+    state = {name: value for name, value in state.items() if name not in ("cls_token", "pos_embed.table")}
+    torch.save({"module": state}, tmp_path / "videomae.pth")
+    node = {"pretrained": str(tmp_path / "videomae.pth"), "accept": ["normalisation"]}
+    assert told(ValueError, joint(), node, HALF) == (
+        f"model.pretrained={tmp_path}/videomae.pth: its GELU is exact, the model's is the tanh form; "
+        "type model.exact_gelu=true"
+    )
+    exact = Joint(5, 4, 8, (2, 4, 4), exact_gelu=True, **OURS)
+    assert told(ValueError, exact, node, HALF) == (
+        f"model.pretrained={tmp_path}/videomae.pth: it has no class token, and the model reads one out; "
+        "type model.readout._target_=tubelet.layers.readout.Mean (of VideoMAE: NormedMean)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (
+            {"pretrained": "x", "inflate": "centre"},
+            "model.inflate=centre: there is no such way; there are: central_frame, average",
+        ),
+        (
+            {"pretrained": "x", "accept": ["frame"]},
+            "model.accept=frame: there is no such difference; there are: normalisation, frames, crop",
+        ),
+    ],
+)
+def test_misspelt_words_are_told_with_the_right_ones(node, message):
+    assert told(ValueError, joint(), node, HALF) == message
+
+
+def test_a_file_that_is_not_there_is_told_with_the_names_of_the_catalogue():
+    node = {"_target_": "tubelet.models.vivit.FactorisedEncoder", "dim": 768, "heads": 12, "pretrained": "k4000"}
+    assert told(FileNotFoundError, joint(), node, HALF) == (
+        "model.pretrained=k4000: there is no such file, and no such name in the catalogue, which has for "
+        "FactorisedEncoder of this size: in21k, k400; a hub id is org/name"
+    )
+    assert "has for Joint of this size: none;" in told(FileNotFoundError, joint(), JOINT | {"pretrained": "k400"}, HALF)
+
+
+def test_a_folder_without_weights_and_a_file_that_is_none_are_told(tmp_path):
+    assert told(FileNotFoundError, joint(), {"pretrained": str(tmp_path)}, HALF) == (
+        f"model.pretrained={tmp_path}: the folder holds neither model.safetensors nor pytorch_model.bin"
+    )
+    (tmp_path / "a.pth").write_text("hello")
+    message = told(ValueError, joint(), {"pretrained": str(tmp_path / "a.pth")}, HALF)
+    assert message.startswith(
+        f"model.pretrained={tmp_path}/a.pth: it cannot be read as weights alone, and nothing else"
+    )
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """(folder, address) of a web server on this machine, with an empty cache for what is fetched from it."""
+    monkeypatch.setenv("TUBELET_CACHE", str(tmp_path / "cache"))
+    served = tmp_path / "served"
+    served.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=served)) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield served, f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+
+
+def test_a_url_is_fetched_once_and_a_name_of_the_catalogue_is_checked_against_its_sha256(
+    server, vivit, tmp_path, monkeypatch
+):
+    served, address = server
+    content = (vivit / "model.safetensors").read_bytes()
+    (served / "vivit.safetensors").write_bytes(content)
+    url = f"{address}/vivit.safetensors"
+    first = load_pretrained(joint(), {"pretrained": url}, HALF)
+    assert first.notes[:1] == [f"from {url}; its sha256 is not known and was not checked"]
+    (served / "vivit.safetensors").unlink()
+    load_pretrained(joint(), {"pretrained": url}, HALF)
+
+    (served / "named.safetensors").write_bytes(content)
+    named = f"{address}/named.safetensors"
+    entry = partial(Published, "tiny", JOINT["_target_"], {"dim": 12}, named, "CC0", 12.5)
+    monkeypatch.setattr(fetch, "CATALOGUE", [entry("0" * 64)])
+    assert re.fullmatch(
+        f"model.pretrained: {named} has another sha256 than {'0' * 64}: .*",
+        told(ValueError, joint(), JOINT | {"pretrained": "tiny"}, HALF).removeprefix("model.pretrained=tiny: "),
+    )
+    monkeypatch.setattr(fetch, "CATALOGUE", [entry(hashlib.sha256(content).hexdigest())])
+    account = load_pretrained(joint(), JOINT | {"pretrained": "tiny"}, HALF)
+    assert account.notes[:1] == [f"from {named}, CC0, published top-1 12.5 %"]
+
+
+def test_offline_the_error_says_which_file_to_put_where(tmp_path, monkeypatch, server, vivit):
+    _, address = server
+    url = f"{address}/absent/checkpoint"
+    place = tmp_path / "cache" / address.removeprefix("http://") / "absent/checkpoint"
+    assert told(OSError, joint(), {"pretrained": url}, HALF) == (
+        f"model.pretrained: {url} cannot be fetched (HTTP Error 404: File not found); "
+        f"download it elsewhere and put it at {place}"
+    )
+
+    def unreachable(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    folder = tmp_path / "cache/hub/google/vivit-b-16x2-kinetics400"
+    node = {"pretrained": "google/vivit-b-16x2-kinetics400"}
+    assert told(OSError, joint(), node, HALF) == (
+        "model.pretrained=google/vivit-b-16x2-kinetics400 cannot be fetched from huggingface.co (no network); "
+        f"download its model.safetensors, config.json and preprocessor_config.json elsewhere and put them into {folder}"
+    )
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(vivit)
+    load_pretrained(joint(), node, HALF)
+
+
+def test_every_entry_of_the_catalogue_names_a_class_of_ours_and_a_place():
+    for entry in CATALOGUE:
+        module, _, name = entry.target.rpartition(".")
+        assert module.startswith("tubelet.models.")
+        assert hasattr(__import__(module, fromlist=[name]), name)
+        assert re.fullmatch(r"https://\S+|[\w.-]+/[\w.-]+", entry.source)
+        assert entry.licence
+        assert entry.sha256 is None or re.fullmatch("[0-9a-f]{8,64}", entry.sha256)
+    places = [(entry.name, entry.target, str(entry.fits)) for entry in CATALOGUE]
+    assert len(set(places)) == len(places)

@@ -1,0 +1,115 @@
+"""Files of weights: every format gives the same tensors, and a file that is none says so."""
+
+import argparse
+import os
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tubelet.evaluation.msgpack import unpack
+from tubelet.evaluation.weights import read_weights
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1.5, -2.0])}
+
+
+def packed(value):
+    """msgpack as flax writes it: maps, text, and arrays as its extension 1. Written from the specification."""
+    if isinstance(value, dict):
+        return bytes([0x80 | len(value)]) + b"".join(packed(k) + packed(v) for k, v in value.items())
+    if isinstance(value, str):
+        return bytes([0xD9, len(value)]) + value.encode()
+    if isinstance(value, bool):
+        return b"\xc3" if value else b"\xc2"
+    if isinstance(value, int):
+        return b"\xcd" + struct.pack(">H", value)
+    if isinstance(value, bytes):
+        return b"\xc5" + struct.pack(">H", len(value)) + value
+    if isinstance(value, tuple):
+        return bytes([0x90 | len(value)]) + b"".join(packed(v) for v in value)
+    content = packed((value.shape, value.dtype.name, value.tobytes()))
+    return b"\xc8" + struct.pack(">Hb", len(content), 1) + content
+
+
+def test_torch_safetensors_numpy_and_flax_files_give_the_same_weights(tmp_path):
+    torch.save(STATE, tmp_path / "plain.pth")
+    torch.save({"epoch": 3, "cfg": "text", "model_state": STATE}, tmp_path / "nested.pyth")
+    torch.save({"model": STATE, "args": argparse.Namespace(lr=0.1)}, tmp_path / "with_arguments.pth")
+    save_file(STATE, tmp_path / "model.safetensors")
+    np.savez(tmp_path / "flat.npz", **{name: value.numpy() for name, value in STATE.items()}, step=np.array(3))
+    arrays = {name: value.numpy() for name, value in STATE.items()}
+    (tmp_path / "checkpoint").write_bytes(packed(arrays))
+    for name in ("plain.pth", "nested.pyth", "with_arguments.pth", "model.safetensors", "flat.npz", "checkpoint"):
+        torch.testing.assert_close(read_weights(tmp_path / name).state, STATE, rtol=0, atol=0)
+
+
+def test_nested_flax_names_are_joined_and_the_step_is_left_out(tmp_path):
+    tree = {"step": 700, "optimizer": {"target": {"embedding": {"kernel": np.ones((1, 2), np.float32)}}}}
+    (tmp_path / "checkpoint").write_bytes(packed(tree))
+    state = read_weights(tmp_path / "checkpoint").state
+    assert list(state) == ["optimizer/target/embedding/kernel"]
+
+
+def test_an_array_that_flax_has_cut_into_chunks_is_joined():
+    chunks = {"0": np.arange(4.0), "1": np.arange(4.0, 6.0)}
+    tree = {"x": {"__msgpack_chunked_array__": True, "shape": {"0": 3, "1": 2}, "chunks": chunks}}
+    assert unpack(packed(tree))["x"].tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [  # the examples of the specification's formats
+        (b"\x07", 7),
+        (b"\xff", -1),
+        (b"\xc0", None),
+        (b"\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00", 1.5),
+        (b"\xd1\xff\x00", -256),
+        (b"\xa2ab", "ab"),
+        (b"\xdb\x00\x00\x00\x01z", "z"),
+        (b"\xdc\x00\x02\x01\x02", [1, 2]),
+        (b"\xde\x00\x01\xa1k\xc4\x01v", {"k": b"v"}),
+    ],
+)
+def test_msgpack_is_read_as_specified(data, value):
+    assert unpack(data) == value
+
+
+def test_bfloat16_is_the_upper_half_of_a_float32():
+    content = packed(((2,), "bfloat16", np.array([0x3FC0, 0xC000], np.uint16).tobytes()))
+    assert unpack(b"\xc7" + bytes([len(content), 1]) + content).tolist() == [1.5, -2.0]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (packed({"x": np.ones(3)})[:-5], "it ends after 44 bytes, within an object: the file is cut"),
+        (b"\xc1", "its bytes are no msgpack: 0xc1 begins nothing"),
+        (b"\x01\x02", "its bytes are no msgpack: 1 are left over"),
+        (b"\xd4\x05\x00", "it holds an object of msgpack's extension 5, which flax does not write"),
+    ],
+)
+def test_damaged_msgpack_is_told(data, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        unpack(data)
+
+
+def test_an_array_whose_bytes_are_not_its_size_is_refused():
+    content = packed(((3,), "float32", b"1234"))
+    with pytest.raises(ValueError, match=r"^it holds an array of float32 \(3,\) in 4 bytes$"):
+        unpack(b"\xc7" + bytes([len(content), 1]) + content)
+
+
+def test_a_file_that_would_run_code_is_not_read(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harmed"),)
+
+    torch.save({"model": Harmful()}, tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match=r"^it cannot be read as weights alone, and nothing else in a file is run: "):
+        read_weights(tmp_path / "bad.pth")
+    np.savez(tmp_path / "bad.npz", x=np.array([Harmful()], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_weights(tmp_path / "bad.npz")
+    assert not (tmp_path / "harmed").exists()

@@ -1,0 +1,53 @@
+"""MViT's published layouts, told apart by their names and loaded as `model.pretrained` loads them."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models.video import mvit_v1_b, mvit_v2_s
+
+from tubelet.models.layouts import understand
+from tubelet.models.pretrained import start_from
+from tubelet.training.build import build_model
+from tubelet.training.launch import compose_config
+
+spec = importlib.util.spec_from_file_location("golden", Path(__file__).with_name("test_mvit_golden.py"))
+golden = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(golden)
+THEIRS = pytest.mark.parametrize(("name", "theirs"), [("mvit_v1_b", mvit_v1_b), ("mvit_v2_s", mvit_v2_s)])
+
+
+@pytest.mark.parametrize("file", golden.FILES, ids=lambda file: file.stem)
+@torch.no_grad()
+def test_recorded_weights_of_slowfast_give_the_recorded_logits(file):
+    arrays = np.load(file)
+    model = golden.model_of(json.loads(str(arrays["meta"])))
+    state = {k.removeprefix("param/"): torch.from_numpy(arrays[k]) for k in arrays.files if k.startswith("param/")}
+    account = start_from(model, understand(state))
+    assert (account.layout, account.new, account.resized, account.unused) == ("SlowFast's MViT", {}, {}, {})
+    logits = model.double()(torch.from_numpy(arrays["input"]).double())
+    torch.testing.assert_close(logits, torch.from_numpy(arrays["logits"]).double(), rtol=0, atol=1e-6)
+
+
+def of_config(name, num_classes, *overrides):
+    cfg = compose_config("train", ["data=motion", f"model={name}", "run_dir=x", "name=x", *overrides])
+    return build_model(cfg.model, num_classes)
+
+
+@THEIRS
+def test_torchvisions_models_load_whole(name, theirs):
+    account = start_from(of_config(name, 400), understand(theirs().state_dict()))
+    assert (account.layout, account.new, account.resized, account.unused) == ("torchvision's MViT", {}, {}, {})
+
+
+@THEIRS
+def test_another_clip_is_resampled_only_when_meant(name, theirs):
+    model, source = of_config(name, 5, "clip.num_frames=8", "clip.crop=160"), understand(theirs().state_dict())
+    with pytest.raises(ValueError, match=r"model\.accept="):
+        start_from(model, source)
+    account = start_from(model, source, accept=("frames", "crop"))
+    assert account.resized
+    assert list(account.new) == ["for 5 classes, as at the start of training: theirs has 400"]

@@ -1,0 +1,392 @@
+"""Images into clips, proven by mathematics, and that nothing is loaded by half.
+
+Letters: B clips, C channels, T frames, H W pixels, D width. Sizes differ, so that swapped axes fail.
+"""
+
+import copy
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tubelet.layers.position import SpaceTime
+from tubelet.layers.readout import Mean, NormedMean
+from tubelet.models.layouts import of_same_model, understand
+from tubelet.models.pretrained import start_from
+from tubelet.models.resample import average, central_frame, resize_space, resize_space_time, resize_time, tile_space
+from tubelet.models.source import HALF
+from tubelet.models.timesformer import Alternating, Divided, JointSpaceTime, SpaceOnly
+from tubelet.models.vivit import (
+    FactorisedAttention,
+    FactorisedDotProduct,
+    FactorisedEncoder,
+    FactorisedStaged,
+    FrameMean,
+    Joint,
+)
+from tubelet.models.vivit_compressed import Compressed, FewTokens, Tubelets
+from tubelet.models.vivit_hierarchical import Hierarchical
+
+DIM, HEADS, DEPTH, PATCH, HIDDEN = 12, 2, 3, 4, 30
+SIZE = dict(dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=2.5)
+CROP = (8, 20)  # 2 x 5 patches
+
+
+def image_vit(places=10, seed=0):
+    """{name: tensor} of a random image ViT in timm's layout, with 11 classes, in float64."""
+    shapes = {
+        "cls_token": (1, 1, DIM),
+        "pos_embed": (1, 1 + places, DIM),
+        "patch_embed.proj.weight": (DIM, 3, PATCH, PATCH),
+        "patch_embed.proj.bias": (DIM,),
+        "norm.weight": (DIM,),
+        "norm.bias": (DIM,),
+        "head.weight": (11, DIM),
+        "head.bias": (11,),
+    }
+    for i in range(DEPTH):
+        linear = {
+            "attn.qkv": (3 * DIM, DIM),
+            "attn.proj": (DIM, DIM),
+            "mlp.fc1": (HIDDEN, DIM),
+            "mlp.fc2": (DIM, HIDDEN),
+        }
+        for name, shape in linear.items():
+            shapes |= {f"blocks.{i}.{name}.weight": shape, f"blocks.{i}.{name}.bias": shape[:1]}
+        for norm in ("norm1", "norm2"):
+            shapes |= {f"blocks.{i}.{norm}.weight": (DIM,), f"blocks.{i}.{norm}.bias": (DIM,)}
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(shape, dtype=torch.float64, generator=generator) * 0.4 for name, shape in shapes.items()}
+
+
+def features(state, image, gelu, class_token=True):
+    """(B, C, H, W) -> (B, D): the image ViT of `state`; without a class token the mean of its patches."""
+    x = F.conv2d(image, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], PATCH)
+    x = x.flatten(2).transpose(1, 2) + state["pos_embed"][:, 1:]
+    if class_token:
+        x = torch.cat([(state["cls_token"] + state["pos_embed"][:, :1]).expand(len(x), -1, -1), x], 1)
+
+    def norm(name, x):
+        return F.layer_norm(x, (DIM,), state[f"{name}.weight"], state[f"{name}.bias"], 1e-6)
+
+    def linear(name, x):
+        return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
+
+    for i in range(DEPTH):
+        block = f"blocks.{i}."
+        qkv = linear(block + "attn.qkv", norm(block + "norm1", x)).unflatten(-1, (3, HEADS, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-1, -2) / (DIM // HEADS) ** 0.5).softmax(-1)
+        x = x + linear(block + "attn.proj", (weights @ v).transpose(1, 2).flatten(2))
+        hidden = F.gelu(linear(block + "mlp.fc1", norm(block + "norm2", x)), approximate=gelu)
+        x = x + linear(block + "mlp.fc2", hidden)
+    x = norm("norm", x)
+    return x[:, 0] if class_token else x.mean(1)
+
+
+def inflated(model, state=None, **options):
+    """(the model started from an image ViT and with its head replaced by a random one, the account)."""
+    model = model.double().eval()
+    account = start_from(model, understand(state or image_vit()), **options)
+    torch.nn.init.normal_(model.head.weight)
+    return model, account
+
+
+def frames(t, seed=3):
+    """Clips (2, C, t, H, W) whose frames differ."""
+    return torch.randn(2, 3, t, *CROP, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def still(t):
+    """Clips of t equal frames."""
+    return frames(1).expand(-1, -1, t, -1, -1)
+
+
+def agree(model, video, expected):
+    """expected: features (B, D) before the head."""
+    with torch.no_grad():
+        logits = model.head(expected)
+        assert logits.std() > 0.1
+        torch.testing.assert_close(model(video), logits, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [Divided, SpaceOnly])
+def test_timesformer_answers_a_clip_of_equal_frames_as_the_image_model_does_the_frame(kind):
+    model, _ = inflated(kind(7, 3, CROP, PATCH, **SIZE))
+    agree(model, still(3), features(image_vit(), frames(1)[:, :, 0], "none"))
+
+
+@pytest.mark.parametrize("inflate", [central_frame, average])
+@pytest.mark.parametrize("position", [None, SpaceTime])
+def test_joint_attention_without_a_class_token_answers_equal_frames_as_the_image_model_does(inflate, position):
+    """With one the answers differ a little: the class token is one key among t times as many."""
+    places = {} if position is None else {"position": position}
+    model, account = inflated(Joint(7, 6, CROP, (2, PATCH, PATCH), readout=Mean, **places, **SIZE), inflate=inflate)
+    agree(model, still(6), features(image_vit(), frames(1)[:, :, 0], "tanh", class_token=False))
+    assert "the model has no class token; nor is its row of positions used" in account.unused
+
+
+def test_factorised_attention_begins_as_the_image_model_on_the_central_frame_of_each_tubelet():
+    model, _ = inflated(FactorisedAttention(7, 9, CROP, (3, PATCH, PATCH), **SIZE))
+    video = frames(9)
+    of_frames = [features(image_vit(), video[:, :, i], "tanh", class_token=False) for i in (1, 4, 7)]
+    agree(model, video, torch.stack(of_frames).mean(0))
+
+
+def test_attention_over_time_that_begins_stopped_can_learn():
+    """The paper zeroes all its weights; then no gradient would ever reach them, so only the last layer is zero here."""
+    model, account = inflated(FactorisedAttention(7, 6, CROP, (2, PATCH, PATCH), **SIZE))
+    model(frames(6)).sum().backward()
+    block = model.blocks[0]
+    assert torch.equal(block.attn_time.qkv.weight, block.attn_space.qkv.weight)
+    assert torch.equal(block.norm_time.weight, block.norm_space.weight)
+    assert block.attn_time.proj.weight.abs().max() == 0
+    assert block.attn_time.proj.weight.grad.abs().max() > 1e-3
+    assert account.new["copied from attn"] == [
+        f"blocks.{i}.attn_time.qkv.{p}" for i in range(3) for p in ("weight", "bias")
+    ]
+
+
+def test_the_encoder_over_space_begins_as_the_image_model_and_the_one_over_time_anew():
+    plain = FactorisedEncoder(7, 6, CROP, (2, PATCH, PATCH), time_depth=2, **SIZE).double()
+    start = copy.deepcopy(plain.time.state_dict())
+    model, account = inflated(plain)
+    video = frames(6)
+    of_frames = [features(image_vit(), video[:, :, i], "tanh") for i in (1, 3, 5)]
+    with torch.no_grad():
+        mine = model.space(model.patch_embed(video).flatten(0, 1)).unflatten(0, (2, 3))
+    torch.testing.assert_close(mine, torch.stack(of_frames, 1), rtol=0, atol=1e-9)
+    torch.testing.assert_close(model.time.state_dict(), start, rtol=0, atol=0)
+    reason = "as at the start of training: a temporal encoder that these weights do not have"
+    assert "time.cls_token" in account.new[reason]
+
+
+def test_the_frame_mean_is_the_mean_of_the_image_models_answers():
+    model, _ = inflated(FrameMean(7, 4, CROP, (1, PATCH, PATCH), **SIZE))
+    video = frames(4)
+    agree(model, video, torch.stack([features(image_vit(), video[:, :, i], "tanh") for i in range(4)]).mean(0))
+
+
+def test_timesformers_temporal_attention_is_copied_and_stopped():
+    model, account = inflated(Divided(7, 3, CROP, PATCH, **SIZE))
+    block = model.blocks[2]
+    assert torch.equal(block.temporal_attn.qkv.weight, image_vit()["blocks.2.attn.qkv.weight"])
+    assert torch.equal(block.temporal_attn.proj.bias, image_vit()["blocks.2.attn.proj.bias"])
+    assert torch.equal(block.temporal_norm1.weight, image_vit()["blocks.2.norm1.weight"])
+    assert block.temporal_fc.weight.abs().max() == block.temporal_fc.bias.abs().max() == 0
+    assert model.pos_embed.time.abs().max() == 0
+    assert set(account.new) == {
+        "copied from norm1",
+        "copied from attn",
+        "zero, so that attention over time begins by adding nothing",
+        "as at the start of training: these weights have no positions in time",
+        "for 7 classes, as at the start of training: theirs has 11",
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "spatial"),
+    [
+        (FactorisedStaged(7, 6, CROP, (2, PATCH, PATCH), time_depth=2, **SIZE), [0, 1, 2]),
+        (Alternating(7, 6, CROP, PATCH, **SIZE | dict(depth=6)), [1, 3, 5]),
+    ],
+)
+def test_blocks_over_space_are_the_image_models_in_turn_and_those_over_time_are_new(model, spatial):
+    model, account = inflated(model)
+    for theirs, ours in enumerate(spatial):
+        assert torch.equal(model.blocks[ours].mlp.fc1.weight, image_vit()[f"blocks.{theirs}.mlp.fc1.weight"])
+    reason = "as at the start of training: blocks over time that these weights do not have"
+    new = {int(name.split(".")[1]) for name in account.new[reason]}
+    assert new == set(range(len(model.blocks))) - set(spatial)
+
+
+@pytest.mark.parametrize("kind", [JointSpaceTime, FactorisedDotProduct])
+def test_the_blocks_of_one_attention_are_copied_whole(kind):
+    options = {"patch": PATCH} if kind is JointSpaceTime else {"tubelet": (2, PATCH, PATCH)}
+    model, _ = inflated(kind(7, 6, CROP, **options, **SIZE))
+    names = dict(model.named_parameters())
+    prefix = "encoder." if kind is JointSpaceTime else ""
+    for name, value in image_vit().items():
+        if "blocks." in name:
+            assert torch.equal(names[prefix + name], value)
+
+
+def test_kernels_are_inflated_as_said():
+    kernel = torch.randn(4, 3, 2, 5)
+    assert torch.equal(central_frame(kernel, 3)[:, :, 1], kernel)
+    assert central_frame(kernel, 3)[:, :, [0, 2]].abs().max() == 0
+    assert torch.equal(central_frame(kernel, 4)[:, :, 2], kernel)  # index t // 2
+    assert average(kernel, 4).shape == (4, 3, 4, 2, 5)
+    torch.testing.assert_close(average(kernel, 4).sum(2), kernel)
+
+
+def test_positions_are_resampled_along_their_own_axis():
+    rows = torch.arange(4.0)[:, None].expand(4, 3).reshape(1, 12, 1)  # 4 x 3 places, each knowing its row
+    taller = resize_space(rows, (4, 3), (7, 5)).reshape(7, 5)
+    assert (taller - taller[:, :1]).abs().max() < 1e-5
+    assert (taller[1:] > taller[:-1]).all()
+    assert torch.equal(resize_space(rows, (4, 3), (2, 5), nearest=True).reshape(2, 5)[:, 0], torch.tensor([0.0, 2.0]))
+    times = torch.tensor([0.0, 1.0, 2.0]).reshape(1, 3, 1)
+    assert torch.allclose(resize_time(times, 6).flatten(), torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2]))
+    assert torch.equal(resize_time(times, 4, nearest=True).flatten(), torch.tensor([0.0, 0.0, 1.0, 2.0]))
+    whole = tile_space(rows, times * 10, 3)
+    assert whole.reshape(3, 4, 3)[2, 1].tolist() == [21.0, 21.0, 21.0]
+    assert torch.allclose(resize_space_time(whole, (3, 4, 3), (6, 4, 3)).reshape(6, 4, 3)[1, 2], torch.tensor(4.5))
+
+
+def test_the_class_tokens_position_is_kept_apart():
+    state = image_vit(places=9)
+    state["pos_embed"][:, 1:] = 1.0
+    model, account = inflated(Joint(7, 6, CROP, (2, PATCH, PATCH), **SIZE), state)
+    table = model.encoder.pos_embed.table
+    assert torch.equal(table[:, :1], state["pos_embed"][:, :1])
+    torch.testing.assert_close(table[:, 1:], torch.ones(1, 3 * 10, DIM).double(), rtol=0, atol=1e-5)
+    assert "3x3 places to 2x5, bicubic; repeated for 3 times" in account.resized
+
+
+def test_learned_scales_of_a_branch_are_folded_into_its_last_layer():
+    state = image_vit() | {f"blocks.{i}.ls{j}.gamma": torch.full((DIM,), 0.5 * j) for i in range(3) for j in (1, 2)}
+    weights = understand(state).weights
+    torch.testing.assert_close(weights["blocks.1.attn.proj.bias"], 0.5 * image_vit()["blocks.1.attn.proj.bias"])
+    torch.testing.assert_close(weights["blocks.1.mlp.fc2.weight"], image_vit()["blocks.1.mlp.fc2.weight"])
+
+
+def test_videomaes_pretraining_encoder_loads_without_its_decoder():
+    state = {
+        f"encoder.{k}": v for k, v in image_vit().items() if k.split(".")[0] not in ("cls_token", "pos_embed", "head")
+    }
+    state["encoder.patch_embed.proj.weight"] = torch.randn(DIM, 3, 2, PATCH, PATCH).double()
+    state |= {
+        "decoder.norm.weight": torch.ones(4),
+        "encoder_to_decoder.weight": torch.ones(4, DIM),
+        "mask_token": torch.ones(1),
+    }
+    model = Joint(7, 6, CROP, (2, PATCH, PATCH), readout=NormedMean, exact_gelu=True, **SIZE).double()
+    account = start_from(model, understand(state))
+    assert account.layout == "VideoMAE's pretraining"
+    assert sorted(account.unused["of the pretraining alone"]) == [
+        *("decoder.norm.weight", "encoder_to_decoder.weight", "mask_token")
+    ]
+    assert sorted(account.unused["it comes before the mean of the tokens, the model's after"]) == [
+        "norm.bias",
+        "norm.weight",
+    ]
+    assert torch.equal(model.encoder.blocks[1].mlp.fc1.weight, state["encoder.blocks.1.mlp.fc1.weight"])
+
+
+VIVIT = dict(num_classes=7, num_frames=6, crop=CROP, tubelet=(2, PATCH, PATCH), **SIZE)
+
+
+def without(name):
+    return {key: value for key, value in image_vit().items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("model", "state", "message"),
+    [
+        (
+            lambda: Joint(**VIVIT | dict(depth=2)),
+            image_vit(),
+            "it has 3 blocks, the model 2; type model.depth=3",
+        ),
+        (
+            lambda: Alternating(7, 6, CROP, PATCH, **SIZE | dict(depth=4)),
+            image_vit(),
+            "it has 3 blocks, the model 2; type model.depth=6",
+        ),
+        (
+            lambda: FrameMean(**VIVIT | dict(depth=2)),
+            image_vit(),
+            "it has 3 blocks over space, the model 2; type model.depth=3",
+        ),
+        (lambda: Joint(**VIVIT | dict(dim=16)), image_vit(), "its width is 12, the model's 16; type model.dim=12"),
+        (
+            lambda: Joint(**VIVIT | dict(mlp_ratio=4.0)),
+            image_vit(),
+            "its MLP is 30 wide, the model's 48; type model.mlp_ratio=2.5",
+        ),
+        (
+            lambda: Joint(**VIVIT | dict(tubelet=(3, 2, 2))),
+            image_vit(),
+            "its patches are 4x4, the model's 3x2x2; type model.tubelet=[3,4,4]",
+        ),
+        (
+            lambda: Divided(7, 3, CROP, 2, **SIZE),
+            image_vit(),
+            "its patches are 4x4, the model's 1x2x2; type model.patch=4",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            image_vit() | {"blocks.0.attn.q_norm.weight": torch.ones(6), "reg_token": torch.ones(1, 4, DIM)},
+            "2 of its parameters have no place in Joint: blocks.*.attn.q_norm, reg_token; "
+            "the layout is that of timm's image ViT",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            without("blocks.1.norm2.bias"),
+            "it holds nothing for the model's encoder.blocks.1.norm2.bias (looked for blocks.1.norm2.bias)",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            image_vit(places=7),
+            "its 7 positions in space are no square, and not the 2x5 of this clip's tokens",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            {"fc_norm.weight" if k == "norm.weight" else k: v for k, v in image_vit().items()},
+            "its last norm comes after the mean; type model.readout._target_=tubelet.layers.readout.NormedMean",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told_with_the_override_and_leaves_the_model_as_it_was(model, state, message):
+    model = model().double()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        start_from(model, understand(state))
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_an_unknown_layout_is_told_with_the_nearest_known_one():
+    state = {"vit." + name: value for name, value in image_vit().items()}
+    with pytest.raises(ValueError, match="is not known") as caught:
+        understand(state)
+    assert str(caught.value) == (
+        f"the layout of its {len(state)} parameters, the first of them 'vit.cls_token', is not known; "
+        "the nearest that is: timm's image ViT, which has cls_token"
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Tubelets(**VIVIT),
+        Compressed(**VIVIT | dict(tubelet=(1, PATCH, PATCH), tau=3)),
+        FewTokens(**VIVIT | dict(tubelet=(1, PATCH, PATCH), regions=(2, 1))),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_models_compressed_in_time_take_an_image_model_too(model):
+    model, account = inflated(model)
+    blocks = model.blocks if isinstance(model, FewTokens) else model.encoder.blocks
+    assert torch.equal(blocks[2].mlp.fc1.weight, image_vit()["blocks.2.mlp.fc1.weight"])
+    assert "pos_embed.table" in " ".join(name for names in account.resized.values() for name in names)
+
+
+def hierarchy():
+    sizes = dict(dims=(DIM, 24), depths=(1, 2), heads=(2, 4), windows=((2, 2, 2),), mlp_ratio=2.5)
+    return Hierarchical(7, 6, (8, 24), tubelet=(1, PATCH, PATCH), **sizes)
+
+
+def test_a_hierarchy_of_growing_width_takes_no_image_model():
+    with pytest.raises(
+        ValueError, match=r"^it has 3 blocks, the model 4; type the model\.depths that the weights have$"
+    ):
+        start_from(hierarchy(), understand(image_vit()))
+
+
+def test_a_hierarchy_takes_the_weights_of_another_whole():
+    theirs, ours = hierarchy(), hierarchy()
+    account = start_from(ours, of_same_model("a hierarchy", theirs.state_dict(), HALF))
+    assert (account.new, account.resized, account.unused) == ({}, {}, {})
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
