@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torchvision.models.video import MViT_V1_B_Weights, MViT_V2_S_Weights
 
 from tubelet.evaluation.checkpoint import build_module
 from tubelet.layers.grids import block_grids
+from tubelet.training.build import build_model
 from tubelet.training.launch import compose_config
 
 
@@ -19,7 +19,7 @@ def composed(name, *overrides):
 def test_kv_only_keeps_every_token_and_few_keys_to_the_end():
     node = composed("mvit_kv_only")
     with torch.device("meta"):
-        net, video = instantiate(node, num_classes=7, _convert_="all"), torch.empty(1, 3, 16, 224, 224)
+        net, video = build_model(node, 7), torch.empty(1, 3, 16, 224, 224)
     tokens, keys = [], []
     for block in net.blocks:
         block.register_forward_hook(lambda _, __, out: tokens.append(out.shape[1]))
@@ -63,7 +63,7 @@ def test_keys_are_pooled_along_the_axes_of_their_config(name, keys):
 def test_a_config_has_the_number_of_parameters_of_its_paper(name, exact, published):
     node = composed(name)
     with torch.device("meta"):
-        net = instantiate(node, num_classes=400, _convert_="all")
+        net = build_model(node, 400)
     count = sum(parameter.numel() for parameter in net.parameters())
     assert count == exact
     assert count == pytest.approx(published, rel=0.01)
@@ -72,7 +72,7 @@ def test_a_config_has_the_number_of_parameters_of_its_paper(name, exact, publish
 @pytest.mark.parametrize("name", ["mvit_v1_b_tiny", "mvit_kv_only_tiny"])
 def test_the_config_in_a_checkpoint_builds_the_same_model(name):
     node = composed(name, "model.num_classes=7")
-    net = instantiate(node, _convert_="all").eval()
+    net = build_model(node, node.num_classes).eval()
     again = build_module(OmegaConf.to_container(node, resolve=True)).eval()
     again.load_state_dict(net.state_dict())
     video = torch.randn(1, 3, 8, 48, 48)

@@ -180,7 +180,7 @@ def test_timesformers_temporal_attention_is_copied_and_stopped():
         "copied from norm1",
         "copied from attn",
         "zero, so that attention over time begins by adding nothing",
-        "as at the start of training: these weights have no positions in time",
+        "zero: these weights have no times, so frames begin alike",
         "for 7 classes, as at the start of training: theirs has 11",
     }
 

@@ -83,7 +83,8 @@ def test_eval_takes_other_views_another_subset_and_another_order(trained, tmp_pa
     ckpt = f"ckpt={folder / 'checkpoints/best.ckpt'}"
     record = evaluate(tmp_path / "eval", ckpt, "views=4x3", "subset=val", "order=frozen", "frozen_at=3")
     assert record["val"]["videos"] == 8
-    assert "8 val videos, 4 x 3 views" in record["val"]["protocol"]
+    assert record["val"]["protocol"].startswith("8 val videos of ")
+    assert "4 x 3 views" in record["val"]["protocol"]
     assert record["val"]["protocol"].endswith("frames frozen at 3, 32-true")
 
 

@@ -130,11 +130,17 @@ CLIP = torch.tensor([10, 12, 14, 16, 18])
         ("forward", [10, 12, 14, 16, 18]),
         ("reversed", [18, 16, 14, 12, 10]),
         ("strided", [10, 10, 14, 14, 18]),
-        ("frozen", [12, 12, 12, 12, 12]),
+        ("frozen", [10, 10, 10, 10, 10]),
     ],
 )
 def test_an_order_shows_these_frames(name: str, shown: list[int]):
-    assert order_named(name, frozen_at=1)(CLIP, generator()).tolist() == shown
+    assert order_named(name, frozen_at=0)(CLIP, generator()).tolist() == shown
+
+
+def test_frozen_at_goes_with_frozen_alone():
+    assert order_named("frozen", frozen_at=1)(CLIP, generator()).tolist() == [12] * 5
+    with pytest.raises(ValueError, match=r"frozen_at=1 has no effect with order=forward; it goes with order=frozen"):
+        order_named("forward", frozen_at=1)
 
 
 def test_shuffled_shows_every_frame_once_in_a_fresh_order_for_every_clip():

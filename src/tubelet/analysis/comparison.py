@@ -114,7 +114,7 @@ def _row(name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
 
 def cost_of(run: Run, known: dict[str, Cost | None]) -> Cost | None:
     """Of the model in the run's config, each model once; None where it cannot be built, so that its size is unknown."""
-    node = {key: value for key, value in run.config["model"].items() if key != "pretrained"}  # a count needs no weights
+    node = run.config["model"]
     key = json.dumps(node, sort_keys=True)
     if key not in known:
         build: Callable = partial(build_module, node)

@@ -74,24 +74,19 @@ def product(overrides: Sequence[str]) -> Iterator[list[str]]:
 
 
 def composed(overrides: Sequence[str]) -> Any:
-    """The config with the number of classes filled in. Weights to start from are left out: a count needs none."""
-    from omegaconf import OmegaConf
-
+    """The config with the number of classes filled in."""
     cfg = compose_config("train", overrides)
-    OmegaConf.set_struct(cfg.model, False)
-    cfg.model.pop("pretrained", None)
     if cfg.model.num_classes is None:
         cfg.model.num_classes = NUM_CLASSES
     return cfg
 
 
 def measure(cfg: Any) -> Any:
-    from hydra.utils import instantiate
-
     from tubelet.analysis.cost import count
+    from tubelet.training.build import build_model
 
     crop = cfg.clip.crop if isinstance(cfg.clip.crop, int) else tuple(cfg.clip.crop)
-    return count(partial(instantiate, cfg.model, _convert_="all"), cfg.clip.num_frames, crop)
+    return count(partial(build_model, cfg.model, cfg.model.num_classes), cfg.clip.num_frames, crop)
 
 
 def _one(overrides: list[str]) -> None:

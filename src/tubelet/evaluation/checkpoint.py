@@ -54,8 +54,7 @@ class Checkpoint:
 
     def build_model(self) -> nn.Module:
         """The trained model, in evaluation mode. Raises ValueError where the weights do not fit the config."""
-        arguments = {key: value for key, value in self.config["model"].items() if key not in STARTING_KEYS}
-        model = build_module(arguments)
+        model = build_module(self.config["model"])
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -85,9 +84,12 @@ def load_checkpoint(path: str) -> Checkpoint:
 
 
 def build_module(node: dict[str, Any]) -> nn.Module:
-    """{_target_: class, argument: value, ...} -> the module. Every target in it is checked before any is imported."""
+    """{_target_: class, argument: value, ...} -> the module. Every target in it is checked before any is imported.
+
+    What says which weights a run started from is no argument, and is left out.
+    """
     _check_targets(node)
-    return _build(node)
+    return _build({key: value for key, value in node.items() if key not in STARTING_KEYS})
 
 
 def _check_targets(node: Any) -> None:

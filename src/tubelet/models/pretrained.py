@@ -111,6 +111,8 @@ class Fit:
         module = self.model.get_submodule(name.rpartition(".")[0]) if not name.endswith("pos_embed") else None
         found = self.positions.table(prefix, part, module, ours.shape[1])
         self.used |= self.positions.used
+        if found is None and part == "time":
+            return self._new(name, torch.zeros_like(ours), "zero: these weights have no times, so frames begin alike")
         if found is None:
             return self._new(name, ours, "as at the start of training: these weights have no positions in time")
         if found.shape != ours.shape:

@@ -57,6 +57,8 @@ class VideoData(L.LightningDataModule):
             raise ValueError(f"data.eval_batch_size={eval_batch_size} is not a whole number of at least 1")
         if reader not in READERS:
             raise ValueError(f"data.reader={reader} is unknown; the readers are {', '.join(READERS)}")
+        if not isinstance(clip["crop"], int):
+            raise ValueError(f"clip.crop={clip['crop']}: videos are cropped to squares; give one number of pixels")
         if clip["stride"] < 1:
             raise ValueError(f"clip.stride={clip['stride']} is not a whole number of at least 1")
         self.catalogue, self.seed, self.step = catalogue, seed, step

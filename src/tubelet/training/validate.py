@@ -24,6 +24,7 @@ OTHER_KINDS = {
     "optim.clip_norm": {type(None)},
     "trainer.max_epochs": {type(None)},  # where trainer.max_steps ends the run
     "trainer.devices": {str, list},  # auto, or the numbers of GPUs
+    "clip.crop": {list},  # (H, W): models take it, the data has squares only
 }
 NAMED_FREELY = {"augment", "callbacks", "logger"}  # mappings whose keys are names that the user may choose
 BESIDE_TARGET = {  # see build.py
