@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def names(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "as_trained")
 
 
+@cache  # many tests look at the same configs
 def composed(*overrides, name="train"):
     data = () if any(o.startswith("data=") for o in overrides) else ("data=motion",)
     return compose_config(name, ["run_dir=x", "name=x", *data, *overrides])

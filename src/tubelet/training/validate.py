@@ -7,6 +7,7 @@ right where conf/ does not list all arguments of a target; then it is imported, 
 import importlib
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -105,6 +106,7 @@ def _signature(target: str) -> set[str]:
     return {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
+@cache
 def _listed(config_dir: Path) -> tuple[dict[str, set[str]], Kinds]:
     """The keys that the files of conf/ list, by target, and by place for nodes without one (`clip`, `views`).
 
