@@ -10,7 +10,7 @@ demo: $(READY)
 	$(PY) train.py experiment=demo
 
 test: $(READY)
-	$(PY) -m pytest -n 2 --dist loadgroup
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(PY) -m ruff check .

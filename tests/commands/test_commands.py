@@ -14,8 +14,6 @@ from tubelet.video.order import Draw
 from tubelet.video.sampling import forward
 from tubelet.video.views import TestViews
 
-pytestmark = pytest.mark.xdist_group("run")
-
 
 def tubelet(*arguments, cwd):
     command = [sys.executable, "-c", "from tubelet.commands.main import main; main()", *arguments]

@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from tubelet.commands import profile, table
 from tubelet.training.launch import compose_config
 
-pytestmark = pytest.mark.xdist_group("run")  # the run that the tests share is made in one worker
 TINY = "model=vivit_joint_tiny"
 
 

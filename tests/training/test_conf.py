@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from tubelet.training.build import build_model
-from tubelet.training.launch import compose_config, config_dir
+from tubelet.training.launch import compose_config, config_dir, mechanism
 from tubelet.training.validate import BESIDE_TARGET, LISTED_WHOLE, OF_HYDRA
 
 CONF = Path(config_dir())
@@ -81,6 +81,15 @@ def test_every_tiny_model_has_the_clip_of_the_demo():
     for name in tiny:
         clip = OmegaConf.to_container(composed(f"model={name}").clip)
         assert {**clip, "mean": 0, "std": 0} == {**demo, "mean": 0, "std": 0}  # normalisation belongs to the weights
+
+
+def test_a_run_of_one_of_the_notes_numbers_has_the_name_of_its_mechanism():
+    assert mechanism("vivit_2_tiny") == "vivit_factorised_attention_tiny"
+    assert mechanism("vivit_3_few") == "vivit_compressed_few"
+    assert mechanism("mvit") == "mvit"
+    numbered = [name for name in names("model") if name.startswith(("vivit_1", "vivit_2", "vivit_3", "vivit_4"))]
+    assert len(numbered) == 2 * 9
+    assert all(mechanism(name) in names("model") for name in numbered)
 
 
 def test_mvit_without_a_size_is_mvit_v2_s():

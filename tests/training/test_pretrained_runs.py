@@ -9,7 +9,6 @@ import yaml
 from tubelet.evaluation.checkpoint import load_checkpoint
 from tubelet.training.launch import compose_config
 
-pytestmark = pytest.mark.xdist_group("run")
 ONE_STEP = [
     *("experiment=demo", "data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"),
     *("data.num_workers=0", "trainer.max_epochs=1", "trainer.accelerator=cpu", "model.depth=1", "logger=csv"),

@@ -8,8 +8,6 @@ import torch
 
 from tubelet.evaluation.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.xdist_group("ranks")
-
 PLAIN = [  # plain gradient descent, so that nothing hides a difference of gradients
     "experiment=demo",
     *("optim.optimizer={_target_: torch.optim.SGD, _partial_: true}", "~optim.optimizer.betas", "optim.lr=0.05"),

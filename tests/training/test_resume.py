@@ -17,7 +17,6 @@ from tubelet.evaluation.checkpoint import load_checkpoint
 from tubelet.training.resume import ResumableLoader, check_resumable
 from tubelet.video.order import TrainingOrder
 
-pytestmark = pytest.mark.xdist_group("ranks")
 ROOT = Path(__file__).parents[2]
 SMALL = [  # as the run of the fixture `trained`
     *("experiment=demo", "data.train=24", "data.val=8", "data.test=16", "data.batch_size=4", "data.num_workers=1"),
@@ -151,14 +150,13 @@ def test_sigterm_while_videos_are_generated_leaves_nothing_half_made_and_is_reco
     assert json.loads((tmp_path / "run/metrics.json").read_text())["status"] == "interrupted"
 
 
-def test_an_evaluation_that_is_interrupted_says_so(motion_root, tmp_path, run_script):
-    run_script("train.py", *RUN, "trainer.max_epochs=1", f"data.root={motion_root}", "run_dir=run", cwd=tmp_path)
+def test_an_evaluation_that_is_interrupted_says_so(trained, motion_root, tmp_path):
+    ckpt = trained[0] / "checkpoints/last.ckpt"
     many = tmp_path / "many.txt"  # the same videos over and over: long enough to be interrupted
     many.write_text("".join(f"{path}\t0\n" for path in motion_root.glob("test/*/*.mp4")) * 1000)
-    classes = load_checkpoint(str(tmp_path / "run/checkpoints/last.ckpt")).classes
-    (tmp_path / "classes.txt").write_text("\n".join(classes))
+    (tmp_path / "classes.txt").write_text("\n".join(load_checkpoint(str(ckpt)).classes))
     data = ["data=list", "data.train=many.txt", "data.val=many.txt", "data.classes=classes.txt", "data.root=/"]
-    command = [sys.executable, str(ROOT / "eval.py"), "ckpt=run/checkpoints/last.ckpt", "run_dir=eval", *data]
+    command = [sys.executable, str(ROOT / "eval.py"), f"ckpt={ckpt}", "run_dir=eval", *data]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         while not (tmp_path / "eval/config.yaml").exists() and process.poll() is None:
             time.sleep(0.01)

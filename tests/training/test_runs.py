@@ -13,7 +13,6 @@ import yaml
 
 from tubelet.evaluation.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.xdist_group("run")  # the run is made once, in one worker
 ROOT = Path(__file__).parents[2]
 ONE_STEP = [  # an optimiser step on 8 videos
     *("experiment=demo", "data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"),

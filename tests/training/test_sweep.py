@@ -2,10 +2,6 @@
 
 import json
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("ranks")
-
 
 def test_a_failing_job_is_recorded_and_the_rest_of_the_sweep_goes_on(motion_root, tmp_path, run_script):
     small = ["experiment=demo", "data.train=24", "data.val=8", "data.test=16", "data.batch_size=8"]

@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that --help and misspelt overrides answer at 
 
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -127,9 +129,16 @@ def told_in_one_line() -> Iterator[None]:
         sys.exit(f"error: {line}")
 
 
+def mechanism(model: str) -> str:
+    """The name of the mechanism behind one of the note's numbers: its yaml begins with the mechanism's."""
+    if not re.match(r"vivit_\d", model):
+        return model
+    return yaml.safe_load(Path(config_dir(), "model", f"{model}.yaml").read_text())["defaults"][0]
+
+
 def _train(cfg: DictConfig) -> float:
     choices = HydraConfig.get().runtime.choices
-    cfg.name = cfg.name or f"{choices.model}_{choices.data}"
+    cfg.name = cfg.name or f"{mechanism(choices.model)}_{choices.data}"
 
     def job(overrides: list[str]) -> float:
         from tubelet.training.train import train
