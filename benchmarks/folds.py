@@ -37,7 +37,10 @@ def main() -> None:
     arguments, overrides = parser.parse_known_args()
     classes = arguments.classes.split(",")
     videos = list_class_folders(Path(arguments.root).absolute(), classes)
-    groups = [f"{v.label} {re.search(arguments.group, Path(v.path).name).group(1)}" for v in videos]
+    matches = [re.search(arguments.group, Path(v.path).name) for v in videos]
+    if None in matches:
+        raise SystemExit(f"error: --group {arguments.group} does not match {videos[matches.index(None)].path}")
+    groups = [f"{v.label} {m.group(1)}" for v, m in zip(videos, matches, strict=True) if m]
     fold = fold_of_group(groups, arguments.folds)
     folds, labels = torch.tensor([fold[g] for g in groups]), torch.tensor([v.label for v in videos])
     colours = mean_colours(videos)

@@ -79,3 +79,18 @@ def test_fewer_videos_than_ranks_is_an_error_before_any_process_is_started(liste
     process = run_script("eval.py", *listed(1), "trainer=ddp_cpu", cwd=tmp_path, check=False)
     assert process.returncode == 1
     assert process.stderr.startswith("error: trainer.devices: 2 ranks, but only 1 test videos")
+
+
+def test_a_job_on_two_ranks_that_fails_leaves_the_rest_of_the_sweep_alone(both, tmp_path, run_script):
+    lines = [f"{row['video']}\t{row['label']}\n" for row in rows(both[0] / "predictions.csv")]
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "broken.txt").write_text("".join([f"{tmp_path / 'broken.mp4'}\tgrows\n", *lines[1:]]))
+    (tmp_path / "good.txt").write_text("".join(lines))
+    swept = ["-m", "experiment=demo", "data=list", "data.train=broken.txt,good.txt", "data.val=good.txt", "data.root=/"]
+    small = ["trainer=ddp_cpu", "trainer.max_epochs=1", "data.batch_size=4", "optim.total_batch=8", "model.depth=1"]
+    few = ["data.num_workers=0", "logger=csv", "hydra.sweep.dir=sweep", "trainer.num_sanity_val_steps=0"]
+    process = run_script("train.py", *swept, *small, *few, cwd=tmp_path, check=False)
+    assert process.returncode == 1
+    records = [json.loads((tmp_path / f"sweep/{job}/metrics.json").read_text()) for job in (0, 1)]
+    assert [record["status"] for record in records] == ["failed", "finished"]
+    assert "broken.mp4: cannot open" in process.stderr

@@ -37,6 +37,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
     cfg.model.num_classes = len(catalogue.classes)
     if cfg.ckpt:  # before anything of the run that is resumed is touched
         check_resumable(load_checkpoint(cfg.ckpt), OmegaConf.to_container(cfg, resolve=True), catalogue.classes)
+        keep_records(Path(cfg.run_dir))
     with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, resumed_from=cfg.ckpt) as record:
         forget_peak_memory()
         L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -45,8 +46,6 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
         record["parameters"] = sum(p.numel() for p in predictor.parameters())
         record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
         config = build.save_config(cfg)
-        if cfg.ckpt:
-            keep_metrics(Path(cfg.run_dir, "metrics.csv"))
         classifier = Classifier(predictor, build.build(cfg.optim), {"config": config, "classes": catalogue.classes})
         trainer = build.build_trainer(cfg, progress_bar=sys.stderr.isatty())
         build.check_ranks(trainer, catalogue, ("val", "test"))
@@ -83,11 +82,12 @@ def _fit_and_test(classifier: Classifier, data: VideoData, trainer: L.Trainer, c
     record |= classifier.counts()
 
 
-def keep_metrics(path: Path) -> None:
-    """Give metrics.csv of the part before a resume a number, since the logger begins a new file."""
-    if path.exists() and is_first_rank():
-        number = 1 + sum(1 for _ in path.parent.glob("metrics.*.csv"))
-        path.rename(path.with_name(f"metrics.{number}.csv"))
+def keep_records(run_dir: Path) -> None:
+    """Number metrics.json and metrics.csv of the part before a resume, which begins new ones: metrics.1.json, ..."""
+    for path in (run_dir / "metrics.json", run_dir / "metrics.csv"):
+        if path.exists() and is_first_rank():
+            number = 1 + sum(1 for _ in run_dir.glob(f"metrics.*{path.suffix}"))
+            path.rename(path.with_name(f"metrics.{number}{path.suffix}"))
 
 
 def finish_results(results: Results, cfg: DictConfig, subset: str, catalogue: Catalogue) -> dict:
@@ -135,5 +135,8 @@ def _summary(cfg: DictConfig, record: dict) -> None:
     if record["failures"]:
         unread, wrong = len(record["failures"]), test["failures"]
         log.warning("unreadable videos: %d, named in metrics.json; %d of the test, counted as wrong", unread, wrong)
-    log.info("written: %s/{config.yaml,metrics.json,metrics.csv,predictions.csv}, checkpoints/{best,last}.ckpt", where)
+    files = ("config.yaml", "metrics.json", "metrics.csv", "predictions.csv")
+    written = [name for name in files if Path(cfg.run_dir, name).exists()]
+    written += [f"checkpoints/{path.name}" for path in sorted(Path(cfg.run_dir, "checkpoints").glob("*.ckpt"))]
+    log.info("written: %s/{%s}", where, ",".join(written))
     log.info("next:    python eval.py %s", typed("ckpt", os.path.relpath(Path(cfg.run_dir, record["tested"]))))
