@@ -1,4 +1,7 @@
-"""A run that is ended at any step and resumed ends with the weights, to the bit, of one that never was."""
+"""A run that is ended at any step and resumed ends with the weights, to the bit, of one that never was.
+
+The whole run decodes in its own process and some of the others in two workers, so their number plays no part either.
+"""
 
 import copy
 import json

@@ -116,17 +116,3 @@ def test_a_mistaken_eval_says_so_in_its_first_line_without_a_traceback(overrides
     assert process.returncode == 1
     assert process.stderr.splitlines()[0] == message
     assert "Traceback" not in process.stderr
-
-
-def test_the_same_seed_gives_the_same_weights_whatever_the_number_of_workers(motion_root, tmp_path):
-    weights = []
-    for workers in (0, 2):
-        folder = tmp_path / str(workers)
-        overrides = [*ONE_STEP, "data.train=24", f"data.root={motion_root}", f"data.num_workers={workers}"]
-        overrides += [f"run_dir={folder}"]
-        command = [sys.executable, str(ROOT / "train.py"), *overrides]
-        threads = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run(command, cwd=tmp_path, env=threads, capture_output=True, check=True)
-        weights.append(load_checkpoint(str(folder / "checkpoints/last.ckpt")).weights)
-    assert weights[0].keys() == weights[1].keys()
-    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
