@@ -119,10 +119,10 @@ def test_what_decides_the_result_must_be_the_same_and_the_rest_may_change(node, 
     now["trainer"]["max_epochs"] = 3
     now[node][key] = "other"
     if message is None:
-        check_resumable(checkpoint, now, checkpoint.classes)
+        check_resumable(checkpoint, now, checkpoint.classes, finished=True)
         return
     with pytest.raises(ValueError, match=message):
-        check_resumable(checkpoint, now, checkpoint.classes)
+        check_resumable(checkpoint, now, checkpoint.classes, finished=True)
 
 
 def test_a_resume_within_an_epoch_counts_the_same_batches():

@@ -37,4 +37,7 @@ def predictions(
         except DecodeError as error:
             yield error
         else:
-            yield predictor(views[None])[0]
+            answer = predictor(views[None])[0]
+            if not answer.isfinite().all():
+                raise ValueError(f"{checkpoint.path}: the answers are not finite numbers; its weights are broken")
+            yield answer

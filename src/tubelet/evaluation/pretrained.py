@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tubelet.evaluation.fetch import Found, find
-from tubelet.evaluation.published import Published
+from tubelet.evaluation.published import STARTING_KEYS, Published
 from tubelet.evaluation.weights import Weights, read_weights
 from tubelet.models.account import Account
 from tubelet.models.layouts import of_same_model, understand
@@ -17,6 +17,8 @@ from tubelet.models.source import Source
 INFLATE = {"central_frame": central_frame, "average": average}
 ACCEPTED = ("normalisation", "frames", "crop")
 TUBELET = "a checkpoint of tubelet's"
+# Arguments of a model that leave what its weights compute as it is, or are settled where tables are resized.
+MAY_DIFFER = {"_target_", "num_classes", "num_frames", "crop", "drop_path", "head_dropout", "position"}
 OURS = "predictor.model."  # before each name in a checkpoint of a run
 
 
@@ -70,9 +72,18 @@ def of_our_run(state: Mapping[str, Tensor], config: Mapping[str, Any], node: Map
     normalisation = (tuple(clip["mean"]), tuple(clip["std"]))
     source = of_same_model(f"{TUBELET} {kind}", named, normalisation)
     source.exact = theirs["_target_"] == node.get("_target_")
+    if source.exact:
+        refuse_other_function(theirs, node)
     source.heads = theirs["heads"] if isinstance(theirs.get("heads"), int) else None  # a list: of each stage
     source.size = (clip["num_frames"], crop[0], crop[1])
     return source
+
+
+def refuse_other_function(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raises ValueError where an argument would let the same weights compute something else."""
+    for key in sorted(theirs.keys() - MAY_DIFFER - STARTING_KEYS):
+        if key in ours and theirs[key] != ours[key]:
+            raise ValueError(f"its model has {key}={theirs[key]}, this one {ours[key]}: model.{key}={theirs[key]}")
 
 
 def settle(source: Source, weights: Weights, entry: Published | None) -> None:

@@ -13,7 +13,7 @@ from tubelet.video.annotations import Catalogue
 from tubelet.video.dataset import TrainingDataset, VideoDataset
 from tubelet.video.open import READERS
 from tubelet.video.order import EvaluationOrder, TrainingOrder
-from tubelet.video.processes import leave_signals_to_parent
+from tubelet.video.processes import leave_the_group
 from tubelet.video.sampling import Order
 from tubelet.video.transforms import without_untrue_flips
 from tubelet.video.views import TestViews, TrainingView
@@ -98,7 +98,7 @@ class VideoData(L.LightningDataModule):
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            "worker_init_fn": leave_signals_to_parent,
+            "worker_init_fn": leave_the_group,
             # Of its own: else each epoch of a loader draws from the global one, and dropout changes with it.
             "generator": Generator().manual_seed(self.seed),
         }

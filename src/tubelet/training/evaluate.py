@@ -69,6 +69,8 @@ def as_trained(cfg: DictConfig, checkpoint: Checkpoint) -> DictConfig:
             given = {key: value for key, value in cfg[node].items() if value is not None}
             merged[node] = OmegaConf.merge(trained[node], given)
     merged.trainer.precision = cfg.trainer.precision or trained.trainer.precision
+    if cfg.order not in (None, "frozen") and cfg.frozen_at is None:
+        merged.frozen_at = 0  # that of the training goes with its order only
     for key in ("order", "frozen_at", "seed"):
-        merged[key] = trained[key] if cfg[key] is None else cfg[key]
+        merged[key] = trained[key] if merged[key] is None else merged[key]
     return merged

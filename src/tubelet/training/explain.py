@@ -29,7 +29,8 @@ def one_line(error: BaseException, config_dir: str) -> str | None:
         key, _, value = str(error.override).partition("=")
         return f"cannot read {error.override}; a value with spaces or special letters needs quotes: \"{key}='{value}'\""
     if isinstance(error, PermissionError):
-        return f"{error}; runs=path/to/folder puts runs elsewhere"
+        elsewhere = str(error.filename).startswith("runs")
+        return f"{error}{'; runs=path/to/folder puts runs elsewhere' if elsewhere else ''}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} has no value; give it on the command line: {error.full_key}=..."
     if isinstance(error, ValueError | OSError | DecodeError | HydraException | OmegaConfBaseException):

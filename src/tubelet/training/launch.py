@@ -131,9 +131,10 @@ def told_in_one_line() -> Iterator[None]:
 
 def mechanism(model: str) -> str:
     """The name of the mechanism behind one of the note's numbers: its yaml begins with the mechanism's."""
-    if not re.match(r"vivit_\d", model):
+    file = Path(config_dir(), "model", f"{model}.yaml")
+    if not re.match(r"vivit_\d", model) or not file.exists():
         return model
-    return yaml.safe_load(Path(config_dir(), "model", f"{model}.yaml").read_text())["defaults"][0]
+    return yaml.safe_load(file.read_text())["defaults"][0]
 
 
 def _train(cfg: DictConfig) -> float:

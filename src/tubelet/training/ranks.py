@@ -17,11 +17,20 @@ from unittest.mock import patch
 
 import lightning.fabric.strategies.launchers.subprocess_script as fabric_launcher
 import lightning.pytorch.strategies.launchers.subprocess_script as pytorch_launcher
+import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
-SET_BY_LIGHTNING = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+SET_BY_LIGHTNING = (
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "PL_GLOBAL_SEED",
+    "OMP_NUM_THREADS",
+)
 
 
 def is_first_rank() -> bool:
@@ -42,28 +51,31 @@ def children_run(task: str, run_dir: str) -> Iterator[None]:
 
     def watch(started: list[subprocess.Popen]) -> None:
         children.extend(started)
-        threading.Thread(target=_watch, args=(children, job_ended), daemon=True).start()
+        threading.Thread(target=_watch, args=(children, job_ended, run_dir), daemon=True).start()
 
     before = {name: os.environ.get(name) for name in SET_BY_LIGHTNING}
     names = {"_hydra_subprocess_cmd": with_folder, "_basic_subprocess_cmd": lambda: command}
     names["_launch_process_observer"] = watch
-    seconds = 0.0  # that a rank has to end by itself
+    failed, threads = True, torch.get_num_threads()  # whose number Lightning changes
     try:
         with patch.multiple(fabric_launcher, **names), patch.multiple(pytorch_launcher, **names):
             yield
-        seconds = 60.0
+        failed = False
     finally:
         job_ended.set()
-        _end(children, seconds)
+        torch.set_num_threads(threads)
+        if failed:  # the others may wait for this rank, or have the error to tell that ended it
+            _end(children, 5.0)
         if dist.is_available() and dist.is_initialized():
-            dist.destroy_process_group()
+            dist.destroy_process_group()  # the others may wait for it
+        _end(children, 60.0)
         for name, value in before.items():  # the next job of a sweep finds its own port and its own ranks
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
 
 
-def _watch(children: list[subprocess.Popen], job_ended: threading.Event) -> None:
+def _watch(children: list[subprocess.Popen], job_ended: threading.Event, run_dir: str) -> None:
     """Ends this process where it waits for a rank that is gone.
 
     Most often the broken connection raises an error here, which is told and recorded; so it has a minute for that.
@@ -72,8 +84,13 @@ def _watch(children: list[subprocess.Popen], job_ended: threading.Event) -> None
     while not job_ended.wait(1.0):
         gone = [child.returncode for child in children if child.poll()]
         if gone and not job_ended.wait(60.0):
-            print(f"error: another rank ended with code {gone[0]}, and this one waits for it; ended", file=sys.stderr)
-            _end(children, 0.0)
+            from tubelet.training.record import write_failed  # which imports this file
+
+            told = f"another rank ended with code {gone[0]}, and this one waited for it"
+            print(f"error: {told}; ended", file=sys.stderr)
+            write_failed(Path(run_dir), told)
+            for child in children:
+                child.kill()
             os.kill(os.getpid(), signal.SIGKILL)
 
 

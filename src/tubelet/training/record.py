@@ -1,6 +1,7 @@
 """metrics.json: what a run was and what came of it, written when it starts and when it ends, however it ends."""
 
 import json
+import math
 import os
 import platform
 import signal
@@ -23,8 +24,28 @@ PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", 
 def write_json(path: Path, content: Mapping) -> None:
     """Whole or not at all: a reader never sees half a file."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
+    partial.write_text(json.dumps(finite(content), indent=2, default=str, allow_nan=False) + "\n")
     os.replace(partial, path)
+
+
+def finite(content: Any) -> Any:
+    """The same with null for what is no number, such as the loss over videos of which none could be read."""
+    if isinstance(content, Mapping):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def is_finished(run_dir: Path) -> bool:
+    record = run_dir / "metrics.json"
+    return record.exists() and json.loads(record.read_text())["status"] == "finished"
+
+
+def write_failed(run_dir: Path, error: str) -> None:
+    """Record that a job failed, for a process that cannot end in order."""
+    record = json.loads((run_dir / "metrics.json").read_text())
+    write_json(run_dir / "metrics.json", record | {"status": "failed", "error": error})
 
 
 @contextmanager

@@ -53,8 +53,11 @@ class ResumableLoader(DataLoader):
         self._resume_at = state["given"]
 
 
-def check_resumable(checkpoint: Checkpoint, config: dict, classes: Sequence[str]) -> None:
-    """Raises ValueError where the checkpoint's run differs from this one in what decides its result, or has ended."""
+def check_resumable(checkpoint: Checkpoint, config: dict, classes: Sequence[str], finished: bool) -> None:
+    """Raises ValueError where the checkpoint's run differs from this one in what decides its result.
+
+    finished: whether that run was tested too; if not, one that has trained all its epochs is resumed for its test
+    """
     checkpoint.check_classes(classes)
     for node in KEPT:
         then, now = (_kept(node, run[node]) for run in (checkpoint.config, config))
@@ -62,7 +65,7 @@ def check_resumable(checkpoint: Checkpoint, config: dict, classes: Sequence[str]
         if difference:
             raise ValueError(f"ckpt={checkpoint.path} cannot be resumed: {difference}")
     epochs = config["trainer"]["max_epochs"]
-    if epochs is not None and checkpoint.epochs >= epochs > 0:
+    if finished and epochs is not None and checkpoint.epochs >= epochs > 0:
         raise ValueError(
             f"ckpt={checkpoint.path} cannot be resumed: its run has trained {checkpoint.epochs} of {epochs} epochs, so "
             "nothing is left; trainer.max_epochs=... goes further"

@@ -19,7 +19,7 @@ from tubelet.training.memory import forget_peak_memory, peak_memory_mib
 from tubelet.training.progress import Progress
 from tubelet.training.protocol import protocol
 from tubelet.training.ranks import children_run, is_first_rank
-from tubelet.training.record import recorded
+from tubelet.training.record import is_finished, recorded
 from tubelet.training.resume import check_resumable
 from tubelet.training.saving import SaveLast
 from tubelet.video.annotations import Catalogue
@@ -36,8 +36,9 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
     catalogue = build.build_catalogue(cfg.data)
     cfg.model.num_classes = len(catalogue.classes)
     if cfg.ckpt:  # before anything of the run that is resumed is touched
-        check_resumable(load_checkpoint(cfg.ckpt), OmegaConf.to_container(cfg, resolve=True), catalogue.classes)
-        keep_records(Path(cfg.run_dir))
+        run_dir, config = Path(cfg.run_dir), OmegaConf.to_container(cfg, resolve=True)
+        check_resumable(load_checkpoint(cfg.ckpt), config, catalogue.classes, is_finished(run_dir))
+        keep_records(run_dir)
     with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, resumed_from=cfg.ckpt) as record:
         forget_peak_memory()
         L.seed_everything(cfg.seed, workers=True, verbose=False)

@@ -24,7 +24,6 @@ OF_HYDRA = {TARGET, "_partial_", "_convert_", "_recursive_", "_args_"}
 OTHER_KINDS = {
     "optim.clip_norm": {type(None)},
     "trainer.max_epochs": {type(None)},  # where trainer.max_steps ends the run
-    "trainer.devices": {str, list},  # auto, or the numbers of GPUs
     "clip.crop": {list},  # (H, W): models take it, the data has squares only
 }
 NAMED_FREELY = {"augment", "callbacks", "logger"}  # mappings whose keys are names that the user may choose
@@ -40,7 +39,8 @@ def check_keys(cfg: DictConfig, name: str, config_dir: str) -> None:
     listed, kinds = _listed(Path(config_dir))
     primary = yaml.safe_load(Path(config_dir, f"{name}.yaml").read_text())
     groups = {key for entry in primary["defaults"] if isinstance(entry, dict) for key in entry}
-    top = (set(primary) | groups | {"model", "clip"}) - {"defaults", "hydra", "experiment"}
+    of_model = {"model", "clip"} if name == "train" else set()  # an evaluation has those of its checkpoint
+    top = (set(primary) | groups | of_model) - {"defaults", "hydra", "experiment"}
     _refuse_unknown("", plain, top)
     for key, node in plain.items():
         _refuse_missing(key, node)
@@ -125,7 +125,8 @@ def _listed(config_dir: Path) -> tuple[dict[str, set[str]], Kinds]:
                 where = inner.get(TARGET, place)
                 listed.setdefault(where, set()).update(inner)
                 for key, value in inner.items():
-                    kinds.setdefault((where, key), set()).add(_kind(value))
+                    if where.startswith("tubelet.") or TARGET not in inner or key in ("max_epochs", "max_steps"):
+                        kinds.setdefault((where, key), set()).add(_kind(value))
     return listed, kinds
 
 

@@ -39,8 +39,8 @@ def read_ucf101(root: str, split: int, on_error: str) -> Catalogue:
         if not file.exists():
             raise FileNotFoundError(f"data.split={split}: there is no {file}")
         videos[part] = [_ucf101_video(top, line.split()[0], classes, file) for line in _lines(file)]
-    train = _present(videos["train"], on_error, root, "they are left out")
-    _present(videos["test"], on_error, root, COUNTED)
+    train = _present(videos["train"], on_error, root, "they are left out", f". {GET_UCF101}")
+    _present(videos["test"], on_error, root, COUNTED, f". {GET_UCF101}")
     test = videos["test"]  # all of them: what is not on disk counts as answered wrongly
     return Catalogue(classes, train, test, test)
 
@@ -77,7 +77,7 @@ def _ucf101_video(top: Path, name: str, classes: Sequence[str], file: Path) -> V
     return Video(str(path), classes.index(class_name))
 
 
-def _present(videos: list[Video], on_error: str, root: str, consequence: str) -> list[Video]:
+def _present(videos: list[Video], on_error: str, root: str, consequence: str, hint: str = "") -> list[Video]:
     """The videos that exist; what lacks is counted and named, and stops the run unless `on_error` is skip."""
     present = [video for video in videos if Path(video.path).exists()]
     lacking = [video.path for video in videos if not Path(video.path).exists()]
@@ -85,9 +85,7 @@ def _present(videos: list[Video], on_error: str, root: str, consequence: str) ->
         named = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
         told = f"{len(lacking)} of {len(videos)} listed videos are not on disk: {named}"
         if not present:
-            raise FileNotFoundError(
-                f"data.root={root}: none of the {len(videos)} listed videos is on disk. {GET_UCF101}"
-            )
+            raise FileNotFoundError(f"data.root={root}: none of {len(videos)} listed videos is on disk: {named}{hint}")
         if on_error != "skip":
             raise FileNotFoundError(f"{told}; data.on_error=skip goes on without them")
         log.warning("%s; %s", told, consequence)
