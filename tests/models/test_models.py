@@ -196,6 +196,14 @@ def test_bfloat16_autocast_trains_with_drop_path(model):
 
 @every_model
 @torch.no_grad()
+def test_torch_compile_traces_a_model_whole(model):
+    net, video = randomised(model), clips(model, 2)
+    traced = torch.compile(net, fullgraph=True, backend="eager")  # tracing alone: no code is generated
+    torch.testing.assert_close(traced(video), net(video), rtol=0, atol=1e-5)  # float32 on logits of size 1
+
+
+@every_model
+@torch.no_grad()
 def test_drop_path_acts_in_training_only(model):
     net, video = TINY[model](drop_path=0.5), clips(model, 16)  # 16 clips: that two draws agree has chance 4 ** -16
     for parameter in net.parameters():
