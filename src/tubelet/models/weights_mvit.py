@@ -6,6 +6,8 @@ Both functions only rename, join and reshape, so gradients by the published name
 import torch
 from torch import Tensor
 
+from tubelet.models.renames import renamed
+
 # Their names and ours, replaced in this order.
 OF_TORCHVISION = {
     "pos_encoding.class_token": "cls_token",
@@ -40,18 +42,6 @@ def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if name == "cls_token" or name.startswith("pos_embed_"):
             named[name] = value.view(1, -1, value.shape[-1])  # (D) or (rows, D) -> (1, rows, D)
     return from_slowfast(named)
-
-
-def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
-    """Every part of a name that is in `names` replaced, in their order."""
-    ours: dict[str, Tensor] = {}
-    for name, value in state.items():
-        for old, new in names.items():
-            name = name.replace(old, new)
-        if name in ours:
-            raise ValueError(f"weights: two parameters become {name}")
-        ours[name] = value
-    return ours
 
 
 def join_qkv(state: dict[str, Tensor]) -> dict[str, Tensor]:
