@@ -45,7 +45,7 @@ def vivit(tmp_path_factory):
 def timesformer(tmp_path_factory):
     """A file as the official code saves it, with official names; tokens (3, 2, 2)."""
     path = tmp_path_factory.mktemp("timesformer") / "TimeSformer.pyth"
-    theirs = Divided(5, 3, 8, 4, **OURS).state_dict()
+    theirs = Divided(5, 3, 8, (1, 4, 4), **OURS).state_dict()
     theirs["pos_embed"], theirs["time_embed"] = theirs.pop("pos_embed.space"), theirs.pop("pos_embed.time")
     torch.save({"epoch": 14, "model_state": {f"model.{name}": value for name, value in theirs.items()}}, path)
     return path
@@ -104,7 +104,7 @@ def test_a_table_that_does_not_tell_its_clip_is_not_guessed():
 
 
 def test_another_normalisation_is_an_error_that_names_the_override(timesformer):
-    node, model = {"pretrained": str(timesformer)}, Divided(5, 3, 8, 4, **OURS)
+    node, model = {"pretrained": str(timesformer)}, Divided(5, 3, 8, (1, 4, 4), **OURS)
     assert told(ValueError, model, node, HALF) == (
         f"model.pretrained={timesformer}: weights of the official TimeSformer expect clip.mean=[0.45,0.45,0.45] "
         "clip.std=[0.225,0.225,0.225], and this run has mean [0.5, 0.5, 0.5] and std [0.5, 0.5, 0.5]; type "
@@ -119,7 +119,7 @@ def test_the_settings_beside_the_weights_go_before_the_rule_of_the_layout(tmp_pa
     config = TimesformerConfig(num_frames=3, image_size=8, patch_size=4, **WIDTH)
     TimesformerForVideoClassification(config).save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
-    model = Divided(5, 3, 8, 4, **OURS)
+    model = Divided(5, 3, 8, (1, 4, 4), **OURS)
     load_pretrained(model, {"pretrained": str(tmp_path)}, HALF)
     assert "expect clip.mean=[0.5,0.5,0.5]" in told(ValueError, model, {"pretrained": str(tmp_path)}, KINETICS)
 

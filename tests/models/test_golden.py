@@ -36,7 +36,7 @@ class FirstPatch(nn.Module):
 # ViViT's MLP has 40 hidden units for a width of 24, and 56 over time.
 VIVIT = dict(tubelet=(2, 8, 8), dim=24, depth=2, heads=3, mlp_ratio=40 / 24 + 1e-9)
 ENCODER = VIVIT | dict(time_depth=2, time_mlp_ratio=56 / 24 + 1e-9)
-TIMESFORMER = dict(patch=8, dim=24, depth=2, heads=3)
+TIMESFORMER = dict(tubelet=(1, 8, 8), dim=24, depth=2, heads=3)
 VIDEOMAE = dict(tubelet=(2, 8, 8), dim=24, depth=3, heads=3, exact_gelu=True)
 MODELS = {
     "vivit_spacetime_token": partial(Joint, **VIVIT),

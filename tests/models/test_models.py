@@ -41,7 +41,10 @@ TINY: dict[type, partial] = {
     Hierarchical: partial(
         *(Hierarchical, NUM_CLASSES, 6, CROP, (2, 2, 2), (12, 24), (1, 1), (2, 3)), windows=[(1, 2, 2)]
     ),
-    **{model: partial(model, NUM_CLASSES, 5, CROP, patch=4, dim=12, depth=2, heads=3) for model in TIMESFORMER},
+    **{
+        model: partial(model, NUM_CLASSES, 5, CROP, tubelet=(1, 4, 4), dim=12, depth=2, heads=3)
+        for model in TIMESFORMER
+    },
     MViT: partial(MViT, NUM_CLASSES, 6, CROP, dim=12, heads=3, **STAGES),
 }
 # What the logits cannot depend on, in published models too. A bias that all keys share changes no softmax. Of the last

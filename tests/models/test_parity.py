@@ -77,7 +77,11 @@ def timesformer(attention_type, target):
     def pair(num_frames, size, depth):
         shape = dict(num_frames=num_frames, image_size=size, patch_size=4, num_hidden_layers=depth)
         config = TimesformerConfig(**shape, **WIDTH, attention_type=attention_type)
-        return TimesformerForVideoClassification(config), target(7, num_frames, size, 4, depth=depth, **OURS), KINETICS
+        return (
+            TimesformerForVideoClassification(config),
+            target(7, num_frames, size, (1, 4, 4), depth=depth, **OURS),
+            KINETICS,
+        )
 
     return pair
 

@@ -113,7 +113,7 @@ def agree(model, video, expected):
 
 @pytest.mark.parametrize("kind", [Divided, SpaceOnly])
 def test_timesformer_answers_a_clip_of_equal_frames_as_the_image_model_does_the_frame(kind):
-    model, _ = inflated(kind(7, 3, CROP, PATCH, **SIZE))
+    model, _ = inflated(kind(7, 3, CROP, (1, PATCH, PATCH), **SIZE))
     agree(model, still(3), features(image_vit(), frames(1)[:, :, 0], "none"))
 
 
@@ -169,7 +169,7 @@ def test_the_frame_mean_is_the_mean_of_the_image_models_answers():
 
 
 def test_timesformers_temporal_attention_is_copied_and_stopped():
-    model, account = inflated(Divided(7, 3, CROP, PATCH, **SIZE))
+    model, account = inflated(Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE))
     block = model.blocks[2]
     assert torch.equal(block.temporal_attn.qkv.weight, image_vit()["blocks.2.attn.qkv.weight"])
     assert torch.equal(block.temporal_attn.proj.bias, image_vit()["blocks.2.attn.proj.bias"])
@@ -189,7 +189,7 @@ def test_timesformers_temporal_attention_is_copied_and_stopped():
     ("model", "spatial"),
     [
         (FactorisedStaged(7, 6, CROP, (2, PATCH, PATCH), time_depth=2, **SIZE), [0, 1, 2]),
-        (Alternating(7, 6, CROP, PATCH, **SIZE | dict(depth=6)), [1, 3, 5]),
+        (Alternating(7, 6, CROP, (1, PATCH, PATCH), **SIZE | dict(depth=6)), [1, 3, 5]),
     ],
 )
 def test_blocks_over_space_are_the_image_models_in_turn_and_those_over_time_are_new(model, spatial):
@@ -203,8 +203,7 @@ def test_blocks_over_space_are_the_image_models_in_turn_and_those_over_time_are_
 
 @pytest.mark.parametrize("kind", [JointSpaceTime, FactorisedDotProduct])
 def test_the_blocks_of_one_attention_are_copied_whole(kind):
-    options = {"patch": PATCH} if kind is JointSpaceTime else {"tubelet": (2, PATCH, PATCH)}
-    model, _ = inflated(kind(7, 6, CROP, **options, **SIZE))
+    model, _ = inflated(kind(7, 6, CROP, tubelet=(2, PATCH, PATCH), **SIZE))
     names = dict(model.named_parameters())
     prefix = "encoder." if kind is JointSpaceTime else ""
     for name, value in image_vit().items():
@@ -291,7 +290,7 @@ def without(name):
             "it has 3 blocks, the model 2; type model.depth=3",
         ),
         (
-            lambda: Alternating(7, 6, CROP, PATCH, **SIZE | dict(depth=4)),
+            lambda: Alternating(7, 6, CROP, (1, PATCH, PATCH), **SIZE | dict(depth=4)),
             image_vit(),
             "it has 3 blocks, the model 2; type model.depth=6",
         ),
@@ -312,9 +311,9 @@ def without(name):
             "its patches are 4x4, the model's 3x2x2; type model.tubelet=[3,4,4]",
         ),
         (
-            lambda: Divided(7, 3, CROP, 2, **SIZE),
+            lambda: Divided(7, 3, CROP, (1, 2, 2), **SIZE),
             image_vit(),
-            "its patches are 4x4, the model's 1x2x2; type model.patch=4",
+            "its patches are 4x4, the model's 1x2x2; type model.tubelet=[1,4,4]",
         ),
         (
             lambda: Joint(**VIVIT),

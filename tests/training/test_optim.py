@@ -30,7 +30,7 @@ def test_without_warmup_the_first_step_has_the_full_rate():
 
 
 def test_weight_decay_leaves_out_biases_norms_positions_and_tokens():
-    model = Divided(num_classes=3, num_frames=2, crop=16, patch=8, dim=12, depth=1, heads=2)
+    model = Divided(num_classes=3, num_frames=2, crop=16, tubelet=(1, 8, 8), dim=12, depth=1, heads=2)
     decayed, kept = parameter_groups(model, weight_decay=0.5)
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.5, 0.0)
     names = {id(p): n for n, p in model.named_parameters()}

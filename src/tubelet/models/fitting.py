@@ -42,9 +42,7 @@ def _check_patches(model: nn.Module, theirs: tuple[int, ...], ours: tuple[int, .
         return
     arguments = inspect.signature(type(model).__init__).parameters
     override = f"model.tubelet=[{','.join(map(str, wanted))}]"
-    if "patch" in arguments:
-        override = f"model.patch={wanted[-1]}"
-    elif "patch_kernel" in arguments:
+    if "patch_kernel" in arguments:
         override = f"model.patch_kernel=[{','.join(map(str, wanted))}]"
     sizes = ["x".join(map(str, size)) for size in (theirs, ours)]
     raise ValueError(f"its patches are {sizes[0]}, the model's {sizes[1]}; type {override}")

@@ -8,12 +8,13 @@ Its ways to attend (section 3), and the one that the note adds (section 2):
     SpaceOnly      within each frame, then the mean of the frames: blind to order
     Alternating    one block over time, the next over space
 
-Letters: B clips, C = 3 channels, T H W frames and pixels, s = h * w patches a frame, D width. A token is a patch of
-one frame, so there are T of them in time. Weights start as in the official code. Arguments, the same in all:
+Letters: B clips, C = 3 channels, T H W frames and pixels, t tokens in time, s = h * w in space, D width. The official
+code's tokens are patches of one frame; what is said of frames here then holds for tubelets. Weights start as there.
+Arguments, the same in all:
 
     num_classes: width of the head
     num_frames, crop: T, and H = W or the pair (H, W), in pixels
-    patch: side of a patch, pixels
+    tubelet: frames, pixels, pixels of one token
     dim, depth, heads, mlp_ratio: D, blocks, heads of each attention, hidden width of the MLP over D
     drop_path: rate in the last block, growing linearly from 0 in the first
 """
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from tubelet.layers.attention import Attention, TimeAttention
 from tubelet.layers.block import NORM_EPS, Block, DropPath, Mlp, drop_path_rates, stack
-from tubelet.layers.embed import TubeletEmbed, check_clip, clip_size, token_grid
+from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
 from tubelet.layers.encoder import Encoder
 from tubelet.layers.init import init_as_timm, learned_table, zero_linear
 from tubelet.layers.position import SpaceTime
@@ -43,7 +44,7 @@ class Divided(nn.Module):
         num_classes: int,
         num_frames: int,
         crop: int | Sequence[int],
-        patch: int = 16,
+        tubelet: Size3 = (1, 16, 16),
         dim: int = 768,
         depth: int = 12,
         heads: int = 12,
@@ -52,8 +53,8 @@ class Divided(nn.Module):
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
-        t, h, w = token_grid(self.size, (1, patch, patch))
-        self.patch_embed = TubeletEmbed((1, patch, patch), dim)
+        t, h, w = token_grid(self.size, tubelet)
+        self.patch_embed = TubeletEmbed(tubelet, dim)
         self.cls_token = learned_table(1, dim)
         self.pos_embed = SpaceTime(t, h * w, dim, class_token=True)
         rates = drop_path_rates(drop_path, depth)
@@ -69,8 +70,8 @@ class Divided(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
         check_clip(video, self.size)
-        grid = self.patch_embed(video)  # (B, T, s, D)
-        positions = self.pos_embed()  # (1, 1 + T * s, D)
+        grid = self.patch_embed(video)  # (B, t, s, D)
+        positions = self.pos_embed()  # (1, 1 + t * s, D)
         grid = grid + positions[:, 1:].unflatten(1, grid.shape[1:3])
         cls = (self.cls_token + positions[:, :1]).expand(len(grid), -1, -1)  # (B, 1, D)
         for block in self.blocks:
@@ -86,7 +87,7 @@ class JointSpaceTime(nn.Module):
         num_classes: int,
         num_frames: int,
         crop: int | Sequence[int],
-        patch: int = 16,
+        tubelet: Size3 = (1, 16, 16),
         dim: int = 768,
         depth: int = 12,
         heads: int = 12,
@@ -95,8 +96,8 @@ class JointSpaceTime(nn.Module):
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
-        t, h, w = token_grid(self.size, (1, patch, patch))
-        self.patch_embed = TubeletEmbed((1, patch, patch), dim)
+        t, h, w = token_grid(self.size, tubelet)
+        self.patch_embed = TubeletEmbed(tubelet, dim)
         blocks = image_blocks(dim, depth, heads, mlp_ratio, drop_path)
         self.encoder = Encoder(dim, blocks, SpaceTime, (t, h * w), ClassToken)
         self.head = nn.Linear(dim, num_classes)
@@ -120,7 +121,7 @@ class SpaceOnly(nn.Module):
         num_classes: int,
         num_frames: int,
         crop: int | Sequence[int],
-        patch: int = 16,
+        tubelet: Size3 = (1, 16, 16),
         dim: int = 768,
         depth: int = 12,
         heads: int = 12,
@@ -129,8 +130,8 @@ class SpaceOnly(nn.Module):
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
-        _, h, w = token_grid(self.size, (1, patch, patch))
-        self.patch_embed = TubeletEmbed((1, patch, patch), dim)
+        _, h, w = token_grid(self.size, tubelet)
+        self.patch_embed = TubeletEmbed(tubelet, dim)
         self.cls_token = learned_table(1, dim)
         self.pos_embed = learned_table(1 + h * w, dim)
         self.blocks = nn.Sequential(*image_blocks(dim, depth, heads, mlp_ratio, drop_path))
@@ -141,10 +142,10 @@ class SpaceOnly(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
         check_clip(video, self.size)
-        grid = self.patch_embed(video)  # (B, T, s, D)
-        frames = grid.flatten(0, 1)  # (B * T, s, D)
+        grid = self.patch_embed(video)  # (B, t, s, D)
+        frames = grid.flatten(0, 1)  # (B * t, s, D)
         frames = torch.cat([self.cls_token.expand(len(frames), -1, -1), frames], dim=1) + self.pos_embed
-        cls = self.blocks(frames)[:, 0].unflatten(0, grid.shape[:2])  # (B, T, D)
+        cls = self.blocks(frames)[:, 0].unflatten(0, grid.shape[:2])  # (B, t, D)
         return self.head(self.norm(cls.mean(1)))
 
 
@@ -160,7 +161,7 @@ class Alternating(nn.Module):
         num_classes: int,
         num_frames: int,
         crop: int | Sequence[int],
-        patch: int = 16,
+        tubelet: Size3 = (1, 16, 16),
         dim: int = 768,
         depth: int = 24,
         heads: int = 12,
@@ -169,8 +170,8 @@ class Alternating(nn.Module):
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
-        t, h, w = token_grid(self.size, (1, patch, patch))
-        self.patch_embed = TubeletEmbed((1, patch, patch), dim)
+        t, h, w = token_grid(self.size, tubelet)
+        self.patch_embed = TubeletEmbed(tubelet, dim)
         self.pos_embed = SpaceTime(t, h * w, dim, class_token=False)
         self.blocks = nn.Sequential(*image_blocks(dim, depth, heads, mlp_ratio, drop_path, TimeAttention, Attention))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
@@ -181,7 +182,7 @@ class Alternating(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
         check_clip(video, self.size)
-        grid = self.patch_embed(video)  # (B, T, s, D)
+        grid = self.patch_embed(video)  # (B, t, s, D)
         grid = self.blocks(grid + self.pos_embed().unflatten(1, grid.shape[1:3]))
         return self.head(self.readout(grid.flatten(1, 2), self.norm))
 
@@ -206,16 +207,16 @@ class DividedBlock(nn.Module):
         self.drop_part = DropPath(drop_path, axes=2)
 
     def forward(self, cls: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, D), (B, T, s, D) -> the same."""
-        tubes = self.temporal_norm1(grid).transpose(1, 2)  # (B, s, T, D)
+        """(B, 1, D), (B, t, s, D) -> the same."""
+        tubes = self.temporal_norm1(grid).transpose(1, 2)  # (B, s, t, D)
         grid = grid + self.temporal_fc(self.drop_part(self.temporal_attn(tubes))).transpose(1, 2)
 
-        copies = cls[:, None].expand(-1, grid.shape[1], -1, -1)  # (B, T, 1, D)
-        frames = self.norm1(torch.cat([copies, grid], dim=2))  # (B, T, 1 + s, D)
+        copies = cls[:, None].expand(-1, grid.shape[1], -1, -1)  # (B, t, 1, D)
+        frames = self.norm1(torch.cat([copies, grid], dim=2))  # (B, t, 1 + s, D)
         frames = self.drop_part(self.attn(frames))
         cls, grid = cls + frames[:, :, 0].mean(1, keepdim=True), grid + frames[:, :, 1:]
 
-        x = torch.cat([cls, grid.flatten(1, 2)], dim=1)  # (B, 1 + T * s, D)
+        x = torch.cat([cls, grid.flatten(1, 2)], dim=1)  # (B, 1 + t * s, D)
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x[:, :1], x[:, 1:].unflatten(1, grid.shape[1:3])
 
