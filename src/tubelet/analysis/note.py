@@ -88,7 +88,7 @@ def _pooled(stride: tuple[int, int, int], num_frames: int, crop: int, depth: int
 def rows() -> Iterator[Row]:
     for name, (formula, build) in schemes().items():
         model, (attention, linear) = _count(build, 1), block_macs(build)
-        widest = max(model.attention, key=lambda call: call.matrix)
+        widest = max(model.published.attention, key=lambda call: call.matrix)
         yield Row(
             scheme=name,
             formula=formula,
@@ -115,7 +115,7 @@ def points() -> Iterator[Point]:
 def block_macs(build: Build, num_frames: int = NUM_FRAMES, crop: int = CROP) -> tuple[int, int]:
     """Of attention and of the rest, in one block: what a second block adds, so that patches and head are left out."""
     one, two = (_count(build, depth, num_frames, crop) for depth in (1, 2))
-    return two.attention_macs() - one.attention_macs(), two.linear_macs - one.linear_macs
+    return two.attention_macs() - one.attention_macs(), two.linear_macs() - one.linear_macs()
 
 
 def dominates(build: Build) -> float:
