@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tubelet.layers.embed import TubeletEmbed, clip_size, token_grid
+from tubelet.layers.embed import TubeletEmbed, check_clip, clip_size, token_grid
 
 B, C, D = 2, 4, 7
 t, h, w = 3, 2, 5
@@ -110,3 +110,33 @@ def test_token_grid_names_the_nearest_sizes_where_the_tubelet_does_not_fit(num_f
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared below
         token_grid(clip_size(num_frames, crop), tubelet)
     assert str(error.value) == f"clip: {message}"
+
+
+@pytest.mark.parametrize("tubelet", [[2, 16], [2, 16, 16, 3], [2, 0, 16], [-1, 16, 16]])
+def test_a_tubelet_that_is_not_three_positive_numbers_is_an_error(tubelet):
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared below
+        token_grid((32, 224, 224), tubelet)
+    assert str(error.value) == f"model: the tubelet {tubelet} is not three positive numbers: frames, pixels, pixels"
+
+
+def test_a_message_names_the_tubelet_as_its_model_does():
+    with pytest.raises(ValueError, match=r"num_frames=7 is not a multiple of patch_stride's 2; the nearest is 6 or 8"):
+        token_grid((7, 56, 56), (2, 4, 4), "patch_stride")
+
+
+@pytest.mark.parametrize("crop", [[32], (32, 48, 64), []])
+def test_a_crop_of_another_number_of_sides_is_an_error(crop):
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared below
+        clip_size(8, crop)
+    assert str(error.value) == f"clip: crop={list(crop)} is neither one number of pixels nor two, height and width"
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 8, 32, 48), (2, 1, 8, 32, 48), (2, 3, 8, 48, 32), (3, 8, 32, 48)])
+def test_a_clip_of_other_channels_frames_or_pixels_is_an_error_that_says_what_to_do(shape):
+    check_clip(torch.zeros(2, 3, 8, 32, 48), (8, 32, 48))
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared below
+        check_clip(torch.zeros(shape), (8, 32, 48))
+    assert str(error.value) == (
+        f"clip: the model takes (B, C, T, H, W) = (B, 3, 8, 32, 48), and was given {shape}: "
+        "cut the clips to this size, or build the model with their num_frames and crop"
+    )

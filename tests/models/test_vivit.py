@@ -20,7 +20,7 @@ from tubelet.models.vivit_compressed import (
     StrideTime,
     Tubelets,
 )
-from tubelet.models.vivit_hierarchical import Hierarchical, Merge, Pool, windows
+from tubelet.models.vivit_hierarchical import Hierarchical, Merge, Pool, tokens_of_windows
 
 B, t, h, w, D, HEADS = 2, 3, 2, 5, 12, 4
 s = h * w
@@ -106,14 +106,44 @@ def test_staged_attention_is_all_over_space_and_then_all_over_time():
 
 
 def test_the_factorised_encoder_without_attention_over_time_is_the_frame_mean():
-    """A temporal encoder of no blocks, its positions zero, its norm the identity of what is normed already, and the
-    mean as readout: only the mean of the frames is left."""
-    whole = randomised(FactorisedEncoder(7, *CLIP, (2, 4, 4), dim=D, depth=2, time_depth=0, heads=HEADS, readout=Mean))
+    """A temporal encoder whose block adds nothing, its positions zero, its norm the identity of what is normed already,
+    and the mean as readout: only the mean of the frames is left."""
+    whole = randomised(FactorisedEncoder(7, *CLIP, (2, 4, 4), dim=D, depth=2, time_depth=1, heads=HEADS, readout=Mean))
     control = FrameMean(7, *CLIP, (2, 4, 4), readout=Mean, **SHAPE).double().eval()
     control.load_state_dict({k: v for k, v in whole.state_dict().items() if not k.startswith("time.")})
-    nn.init.zeros_(whole.time.pos_embed.table)
+    of_block = whole.time.blocks[0]
+    for nothing in (whole.time.pos_embed, of_block.attn.proj, of_block.mlp.fc2):
+        for parameter in nothing.parameters():
+            nn.init.zeros_(parameter)
     whole.time.norm = nn.Identity()
     torch.testing.assert_close(whole(clips()), control(clips()), **EXACT)
+
+
+def test_drop_path_of_the_factorised_encoder_grows_in_each_of_its_encoders():
+    """As in scenic: layer / (layers - 1) * rate, in the one and in the other."""
+    net = FactorisedEncoder(7, *CLIP, (2, 4, 4), dim=D, depth=4, time_depth=3, heads=HEADS, drop_path=0.3)
+    rates = [[block.drop_path.rate for block in encoder.blocks] for encoder in (net.space, net.time)]
+    assert rates == [pytest.approx([0.0, 0.1, 0.2, 0.3]), pytest.approx([0.0, 0.15, 0.3])]
+
+
+@pytest.mark.parametrize(("model", "more"), [(FactorisedEncoder, {"time_depth": 1}), (FrameMean, {})])
+@torch.no_grad()
+def test_drop_path_over_space_drops_all_frames_of_a_clip_or_none(model, more):
+    net = model(7, *CLIP, (2, 4, 4), **SHAPE, drop_path=0.5, **more).train()
+    torch.manual_seed(0)
+    dropping, num_clips = net.space.blocks[-1].drop_path, 400
+    kept = dropping(torch.ones(num_clips * t, s, D)).unflatten(0, (num_clips, t))
+    assert torch.equal(kept, kept[:, :1, :1, :1].expand_as(kept))
+    # Fair coins, scaled by 2: the share of 400 clips that are kept is 0.5 with deviation 0.025; five of them.
+    assert set(kept.unique().tolist()) == {0.0, 2.0}
+    assert kept.mean().item() / 2 == pytest.approx(0.5, abs=0.125)
+
+
+@pytest.mark.parametrize("model", [FactorisedEncoder, FactorisedStaged])
+@pytest.mark.parametrize(("depth", "time_depth"), [(0, 2), (2, 0), (2, -1)])
+def test_no_block_over_space_or_over_time_is_an_error(model, depth, time_depth):
+    with pytest.raises(ValueError, match=rf"^model: depth={depth} and time_depth={time_depth}: over space and over"):
+        model(7, *CLIP, (2, 4, 4), dim=D, depth=depth, time_depth=time_depth, heads=HEADS)
 
 
 def test_separable_positions_are_the_sum_of_a_place_and_a_time():
@@ -131,6 +161,12 @@ def test_joint_attention_takes_separable_positions_and_the_mean():
     weights = {k: v for k, v in net.state_dict().items() if "pos_embed" not in k}
     same.load_state_dict(weights | {"encoder.pos_embed.table": net.encoder.pos_embed()})
     torch.testing.assert_close(net(clips()), same(clips()), **EXACT)
+
+
+@pytest.mark.parametrize("model", [Joint, Tubelets])
+def test_the_gelu_is_the_one_that_was_chosen(model):
+    forms = [model(7, *CLIP, (2, 4, 4), **SHAPE, exact_gelu=exact).encoder.blocks[1].mlp.act for exact in (False, True)]
+    assert [form.approximate for form in forms] == ["tanh", "none"]
 
 
 @pytest.mark.parametrize("reduce", [PoolTime, StrideTime])
@@ -207,6 +243,11 @@ def test_regions_that_do_not_divide_the_frame_are_an_error():
         FewTokens(7, *CLIP, regions=(2, 2), tubelet=(2, 4, 4), **SHAPE)
 
 
+def test_regions_that_are_not_two_are_an_error():
+    with pytest.raises(ValueError, match=r"^model: regions=\[2\] is not two numbers: rows, columns$"):
+        FewTokens(7, *CLIP, regions=[2], tubelet=(2, 4, 4), **SHAPE)
+
+
 @pytest.mark.parametrize("merge", [Merge, Pool])
 def test_a_hierarchy_of_one_stage_is_factorised_attention(merge):
     net = randomised(Hierarchical(7, *CLIP, (2, 4, 4), (D,), (2,), (HEADS,), windows=(), merge=merge))
@@ -217,7 +258,7 @@ def test_a_hierarchy_of_one_stage_is_factorised_attention(merge):
 
 def test_a_window_holds_the_tokens_next_to_each_other_in_time_and_in_space():
     grid = torch.arange(4 * 2 * 6).view(1, 4, 12, 1)  # t=4, h=2, w=6; a token's value is its number
-    cut = windows(grid, (4, 2, 6), (2, 2, 3))
+    cut = tokens_of_windows(grid, (4, 2, 6), (2, 2, 3))
     assert cut.shape == (1, 2, 2, 12, 1)
     first, last = cut[0, 0, 0, :, 0].tolist(), cut[0, 1, 1, :, 0].tolist()
     assert first == [0, 1, 2, 6, 7, 8, 12, 13, 14, 18, 19, 20]
@@ -251,6 +292,11 @@ def test_a_window_that_does_not_divide_its_stage_is_an_error_with_the_nearest_si
     message = r"before stage 3, the window's 2 does not divide 7 tokens \(rows\); the nearest is 6 or 8: change"
     with pytest.raises(ValueError, match=message):
         Hierarchical(7, 32, 224, tubelet=(2, 16, 16))
+
+
+def test_a_window_that_is_not_along_three_axes_is_an_error():
+    with pytest.raises(ValueError, match=r"^model: \[2, 2\] in windows is not three numbers: tokens along t, h and w$"):
+        Hierarchical(7, 8, 32, (2, 4, 4), (12, 24), (1, 1), (1, 2), windows=([2, 2],))
 
 
 def test_lists_of_other_lengths_are_an_error():

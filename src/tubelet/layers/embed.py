@@ -13,20 +13,24 @@ Size3 = tuple[int, int, int]
 
 def clip_size(num_frames: int, crop: int | Sequence[int]) -> Size3:
     """(frames, pixels) -> (T, H, W). `crop` is one number where H = W, or the pair (H, W)."""
-    height, width = (crop, crop) if isinstance(crop, int) else crop
-    return num_frames, height, width
+    sides = (crop, crop) if isinstance(crop, int) else tuple(crop)
+    if len(sides) != 2:
+        raise ValueError(f"clip: crop={list(sides)} is neither one number of pixels nor two, height and width")
+    return num_frames, sides[0], sides[1]
 
 
-def token_grid(size: Size3, tubelet: Size3) -> Size3:
+def token_grid(size: Size3, tubelet: Size3, called: str = "the tubelet") -> Size3:
     """(T, H, W), (frames, pixels, pixels) -> tokens (t, h, w).
+
+    called: what the model calls the second, for messages
 
     Raises ValueError where the tubelet does not divide the clip, naming the nearest sizes that it does divide.
     """
+    if len(tubelet) != 3 or min(tubelet) < 1:
+        raise ValueError(f"model: {called} {list(tubelet)} is not three positive numbers: frames, pixels, pixels")
     for name, length, step in zip(("num_frames", "crop height", "crop width"), size, tubelet, strict=True):
-        if step < 1:
-            raise ValueError(f"model: the tubelet's {step} in {tuple(tubelet)} is not a positive number")
         if length < step or length % step:
-            rule = f"is not a multiple of the tubelet's {step}; the nearest is {multiples(length, step)}"
+            rule = f"is not a multiple of {called}'s {step}; the nearest is {multiples(length, step)}"
             raise ValueError(f"clip: {name}={length} {rule}")
     t, h, w = (length // step for length, step in zip(size, tubelet, strict=True))
     return t, h, w
@@ -39,14 +43,14 @@ def multiples(length: int, step: int) -> str:
 
 
 def check_clip(video: Tensor, size: Size3) -> None:
-    """(B, C, T, H, W) -> nothing. Raises ValueError for a clip of another size than the model's positions are for.
+    """(B, 3, T, H, W) -> nothing. Raises ValueError for a clip of another size than the model's positions are for.
 
     Without this, a clip of another shape with as many tokens would be given the positions of other places.
     """
-    if video.ndim != 5 or tuple(video.shape[2:]) != tuple(size):
+    if video.ndim != 5 or tuple(video.shape[1:]) != (3, *size):
         raise ValueError(
-            f"clip: the model takes (B, C, T, H, W) = ('B', 'C', {', '.join(map(str, size))}), "
-            f"and was given {tuple(video.shape)}"
+            f"clip: the model takes (B, C, T, H, W) = (B, 3, {', '.join(map(str, size))}), and was given "
+            f"{tuple(video.shape)}: cut the clips to this size, or build the model with their num_frames and crop"
         )
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from tubelet.layers.attention import Attention
+
 
 def learned_table(*shape: int) -> nn.Parameter:
     """A learned table (1, ..., D), truncated normal of deviation 0.02 as in ViT."""
@@ -16,20 +18,23 @@ def init_as_timm(module: nn.Module) -> None:
         zero_bias(module)
 
 
-def init_as_scenic(module: nn.Module) -> None:
-    """For `nn.Module.apply`: uniform after Glorot for matrices, LeCun's normal for patches, zero for biases.
+def init_as_scenic(model: nn.Module) -> None:
+    """Of a whole model: uniform after Glorot for matrices, LeCun's normal for patches, zero for biases and the `head`.
 
-    So in ViT's and ViViT's official codes in JAX, which also begin with a head of zeros: see `zero_linear`. There the
-    biases of the MLP are normal of deviation 1e-6, which is nothing beside the rest, and zero here.
+    So in ViT's and ViViT's official codes in JAX. There the biases of the MLP are normal of deviation 1e-6, which is
+    nothing beside the rest, and zero here; queries, keys and values are three matrices, each with a start of its own.
     """
-    if isinstance(module, nn.Linear):
-        is_qkv = module.out_features == 3 * module.in_features  # three matrices there, each with a start of its own
-        for matrix in module.weight.chunk(3 if is_qkv else 1):
-            nn.init.xavier_uniform_(matrix)
-        zero_bias(module)
-    if isinstance(module, nn.Conv3d):
-        nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-        zero_bias(module)
+    qkv = {module.qkv for module in model.modules() if isinstance(module, Attention)}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            for matrix in module.weight.chunk(3 if module in qkv else 1):
+                nn.init.xavier_uniform_(matrix)
+            zero_bias(module)
+            if name == "head":
+                zero_linear(module)
+        if isinstance(module, nn.Conv3d):
+            nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+            zero_bias(module)
 
 
 def zero_bias(module: nn.Linear | nn.Conv3d) -> None:

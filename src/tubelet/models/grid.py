@@ -1,4 +1,4 @@
-"""What the ViViT models on a grid of tokens share: vivit.py, vivit_compressed.py, vivit_hierarchical.py.
+"""What models on a grid of tokens share: those in vivit.py, vivit_compressed.py and vivit_hierarchical.py.
 
 Letters: B clips, C = 3 channels, T H W frames and pixels, t h w tokens along each axis, s = h * w, D width.
 """
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tubelet.layers.block import NORM_EPS
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, token_grid
-from tubelet.layers.init import init_as_scenic, zero_linear
+from tubelet.layers.init import init_as_scenic
 from tubelet.layers.readout import Mean
 
 
@@ -18,6 +18,7 @@ class Grid(nn.Module):
 
     blocks: modules (B, t, s, D) -> (B, t, s, D), applied in turn; some may change the grid and the width
     dim_out: the width that they end with; None is `dim`
+    init: starts the weights of the whole model
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Grid(nn.Module):
         blocks: Sequence[nn.Module],
         position: Callable[..., nn.Module],
         dim_out: int | None = None,
+        init: Callable[[nn.Module], object] = init_as_scenic,
     ):
         super().__init__()
         self.size = size
@@ -39,8 +41,7 @@ class Grid(nn.Module):
         self.norm = nn.LayerNorm(dim_out or dim, eps=NORM_EPS)
         self.readout = Mean()
         self.head = nn.Linear(dim_out or dim, num_classes)
-        self.apply(init_as_scenic)
-        zero_linear(self.head)
+        init(self)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""

@@ -8,7 +8,7 @@ Its ways to attend over space and time (section 3.3), with the numbers that the 
     FactorisedAttention   Model 3         Model 2, B1   in each block over space, then over time at each place
     FactorisedStaged                      Model 2, B1   all blocks over space, then all over time
     FactorisedDotProduct  Model 4                       half of the heads over space, half over time
-    FrameMean             baseline                      within each frame, then the mean: blind to order
+    FrameMean             baseline                      within each frame, then the mean: blind to the order of tubelets
 
 Model 3 of the note is in vivit_compressed.py, its Model 4 in vivit_hierarchical.py.
 
@@ -20,7 +20,9 @@ its mean. GELU has its tanh form, and weights start, as in the official code in 
     num_frames, crop: T, and H = W or the pair (H, W); multiples of the tubelet
     tubelet: frames, pixels, pixels of one token
     dim, depth, heads, mlp_ratio: D, blocks, heads of each, hidden width of the MLP over D
-    drop_path: rate in the last block, growing linearly from 0 in the first
+    drop_path: rate in the last block, growing linearly from 0 in the first; in each of the two encoders of
+        FactorisedEncoder on its own, as in scenic. It drops whole clips, over space too. What stays is scaled as in
+        timm; scenic does not scale it, and in its factorised attention drops nothing
     position: OneTable or SpaceTime, of tubelet.layers.position
     readout: a class of tubelet.layers.readout
     time_depth: blocks that attend over time only, after `depth` blocks over space only
@@ -34,13 +36,14 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from tubelet.layers.attention import Attention, SplitHeadAttention, TimeAttention
-from tubelet.layers.block import Block, FactorisedBlock, drop_path_rates, stack
+from tubelet.layers.block import FactorisedBlock, drop_path_rates, stack
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
 from tubelet.layers.encoder import Encoder
-from tubelet.layers.init import init_as_scenic, zero_linear
+from tubelet.layers.init import init_as_scenic
 from tubelet.layers.position import OneTable
 from tubelet.layers.readout import ClassToken
 from tubelet.models.grid import Grid
+from tubelet.models.vivit_blocks import frame_blocks, joint_blocks, tanh_gelu
 
 
 class Joint(nn.Module):
@@ -70,8 +73,7 @@ class Joint(nn.Module):
         blocks = stack(dim, [Attention(dim, heads) for _ in rates], act, mlp_ratio, rates)
         self.encoder = Encoder(dim, blocks, position, (t, h * w), readout)
         self.head = nn.Linear(dim, num_classes)
-        self.apply(init_as_scenic)
-        zero_linear(self.head)
+        init_as_scenic(self)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
@@ -106,14 +108,13 @@ class FactorisedEncoder(nn.Module):
         self.size = clip_size(num_frames, crop)
         t, h, w = token_grid(self.size, tubelet)
         self.patch_embed = TubeletEmbed(tubelet, dim)
-        rates = drop_path_rates(drop_path, depth + time_depth)
-        space = joint_blocks(dim, heads, mlp_ratio, rates[:depth])
-        time = joint_blocks(dim, heads, time_mlp_ratio or mlp_ratio, rates[depth:])
+        check_depths(depth, time_depth)
+        space = frame_blocks(dim, heads, mlp_ratio, drop_path_rates(drop_path, depth), t)
+        time = joint_blocks(dim, heads, time_mlp_ratio or mlp_ratio, drop_path_rates(drop_path, time_depth))
         self.space = Encoder(dim, space, OneTable, (1, h * w), readout)
         self.time = Encoder(dim, time, OneTable, (t, 1), readout)
         self.head = nn.Linear(dim, num_classes)
-        self.apply(init_as_scenic)
-        zero_linear(self.head)
+        init_as_scenic(self)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
@@ -124,7 +125,11 @@ class FactorisedEncoder(nn.Module):
 
 
 class FrameMean(nn.Module):
-    """ViViT frame mean (the baseline of Arnab et al.): a vector for each frame, then their mean, blind to order."""
+    """ViViT frame mean (the baseline of Arnab et al.): a vector a frame, their mean; blind to the order of tubelets.
+
+    A frame of tokens is as long as a tubelet, within which the embedding sees the order of frames. Tubelets of one
+    frame make the model blind to the order of frames.
+    """
 
     def __init__(
         self,
@@ -141,13 +146,12 @@ class FrameMean(nn.Module):
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
-        _, h, w = token_grid(self.size, tubelet)
+        t, h, w = token_grid(self.size, tubelet)
         self.patch_embed = TubeletEmbed(tubelet, dim)
-        blocks = joint_blocks(dim, heads, mlp_ratio, drop_path_rates(drop_path, depth))
+        blocks = frame_blocks(dim, heads, mlp_ratio, drop_path_rates(drop_path, depth), t)
         self.space = Encoder(dim, blocks, OneTable, (1, h * w), readout)
         self.head = nn.Linear(dim, num_classes)
-        self.apply(init_as_scenic)
-        zero_linear(self.head)
+        init_as_scenic(self)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
@@ -201,6 +205,7 @@ class FactorisedStaged(Grid):
         drop_path: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
     ):
+        check_depths(depth, time_depth)
         rates = drop_path_rates(drop_path, depth + time_depth)
         attention = [Attention(dim, heads) for _ in range(depth)] + [TimeAttention(dim, heads) for _ in rates[depth:]]
         blocks = stack(dim, attention, tanh_gelu(), mlp_ratio, rates)
@@ -228,11 +233,7 @@ class FactorisedDotProduct(Grid):
         super().__init__(num_classes, clip_size(num_frames, crop), tubelet, dim, blocks, position)
 
 
-def tanh_gelu() -> nn.GELU:
-    """GELU as flax has it, and so ViViT."""
-    return nn.GELU(approximate="tanh")
-
-
-def joint_blocks(dim: int, heads: int, mlp_ratio: float, rates: Sequence[float]) -> list[Block]:
-    """Blocks over sequences, with a drop path rate for each."""
-    return stack(dim, [Attention(dim, heads) for _ in rates], tanh_gelu(), mlp_ratio, rates)
+def check_depths(depth: int, time_depth: int) -> None:
+    """Raises ValueError where there is no block over space, or none over time."""
+    if min(depth, time_depth) < 1:
+        raise ValueError(f"model: depth={depth} and time_depth={time_depth}: over space and over time at least 1 block")

@@ -1,6 +1,6 @@
 """ViViT with temporal compression: Model 3 of the note (section 1.4): few time tokens early.
 
-The ideas are section 3.2 of Arnab et al., ICCV 2021, https://arxiv.org/abs/2103.15691, and the note's; it lists
+Three ways to have them; tubelets are also in section 3.2 of Arnab et al., ICCV 2021, https://arxiv.org/abs/2103.15691:
 
     class             compresses by
     Tubelets          tokens of tau frames each
@@ -25,11 +25,12 @@ from tubelet.layers.attention import Attention, TimeAttention
 from tubelet.layers.block import FactorisedBlock, drop_path_rates
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
 from tubelet.layers.encoder import Encoder
-from tubelet.layers.init import init_as_scenic, zero_linear
+from tubelet.layers.init import init_as_scenic
 from tubelet.layers.position import OneTable
 from tubelet.layers.readout import ClassToken
 from tubelet.models.grid import Grid
-from tubelet.models.vivit import Joint, joint_blocks, tanh_gelu
+from tubelet.models.vivit import Joint
+from tubelet.models.vivit_blocks import joint_blocks, tanh_gelu
 
 
 class Tubelets(Joint):
@@ -48,10 +49,10 @@ class Tubelets(Joint):
         drop_path: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
         readout: Callable[[], nn.Module] = ClassToken,
+        exact_gelu: bool = False,
     ):
-        super().__init__(
-            num_classes, num_frames, crop, tubelet, dim, depth, heads, mlp_ratio, drop_path, position, readout
-        )
+        shape = (num_frames, crop, tubelet, dim, depth, heads, mlp_ratio)
+        super().__init__(num_classes, *shape, drop_path, position, readout, exact_gelu)
 
 
 class PoolTime(nn.Module):
@@ -108,8 +109,7 @@ class Compressed(nn.Module):
         blocks = joint_blocks(dim, heads, mlp_ratio, drop_path_rates(drop_path, depth))
         self.encoder = Encoder(dim, blocks, position, (t // tau, h * w), readout)
         self.head = nn.Linear(dim, num_classes)
-        self.apply(init_as_scenic)
-        zero_linear(self.head)
+        init_as_scenic(self)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
@@ -157,6 +157,8 @@ class RegionTimeAttention(TimeAttention):
 
     def __init__(self, dim: int, heads: int, places: tuple[int, int], regions: tuple[int, int]):
         super().__init__(dim, heads)
+        if len(regions) != 2:
+            raise ValueError(f"model: regions={list(regions)} is not two numbers: rows, columns")
         for name, size, number in zip(("rows", "columns"), places, regions, strict=True):
             if number < 1 or size % number:
                 fitting = [n for n in range(1, size + 1) if size % n == 0]

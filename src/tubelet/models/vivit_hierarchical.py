@@ -17,7 +17,7 @@ from tubelet.layers.block import NORM_EPS, FactorisedBlock, drop_path_rates
 from tubelet.layers.embed import Size3, clip_size, multiples, token_grid
 from tubelet.layers.position import OneTable
 from tubelet.models.grid import Grid
-from tubelet.models.vivit import tanh_gelu
+from tubelet.models.vivit_blocks import tanh_gelu
 
 
 class Merge(nn.Module):
@@ -32,7 +32,7 @@ class Merge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, t, s, D) -> (B, t', s', D')."""
-        return self.reduction(self.norm(windows(x, self.grid, self.window).flatten(3)))
+        return self.reduction(self.norm(tokens_of_windows(x, self.grid, self.window).flatten(3)))
 
 
 class Pool(nn.Module):
@@ -46,7 +46,7 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, t, s, D) -> (B, t', s', D')."""
-        return self.widen(windows(x, self.grid, self.window).mean(3))
+        return self.widen(tokens_of_windows(x, self.grid, self.window).mean(3))
 
 
 class Hierarchical(Grid):
@@ -79,7 +79,7 @@ class Hierarchical(Grid):
         time_first: bool = False,
         position: Callable[..., nn.Module] = OneTable,
     ):
-        check_stages(dims, depths, heads, windows)
+        check_lists(dims, depths, heads, windows)
         size = clip_size(num_frames, crop)
         grids = stage_grids(token_grid(size, tubelet), windows)
         rates = iter(drop_path_rates(drop_path, sum(depths)))
@@ -93,7 +93,7 @@ class Hierarchical(Grid):
         super().__init__(num_classes, size, tubelet, dims[0], stages, position, dim_out=dims[-1])
 
 
-def windows(x: Tensor, grid: Size3, window: Size3) -> Tensor:
+def tokens_of_windows(x: Tensor, grid: Size3, window: Size3) -> Tensor:
     """(B, t, s, D), (t, h, w), (a, b, c) -> (B, t / a, s / (b * c), a * b * c, D): the tokens of each window."""
     (_, h, w), (a, b, c) = grid, window
     x = x.unflatten(2, (h // b, b, w // c, c)).unflatten(1, (-1, a))  # (B, t', a, h', b, w', c, D)
@@ -115,10 +115,13 @@ def stage_grids(grid: Size3, windows: Sequence[Size3]) -> list[Size3]:
     return grids
 
 
-def check_stages(dims: Sequence[int], depths: Sequence[int], heads: Sequence[int], windows: Sequence[Size3]) -> None:
-    """Raises ValueError where the lists differ in length or a stage has no block."""
+def check_lists(dims: Sequence[int], depths: Sequence[int], heads: Sequence[int], windows: Sequence[Size3]) -> None:
+    """Raises ValueError where the lists differ in length, a stage has no block, or a window is not along three axes."""
     if not len(dims) == len(depths) == len(heads) == len(windows) + 1 or min(depths) < 1:
         raise ValueError(
             f"model: dims={list(dims)}, depths={list(depths)}, heads={list(heads)} and {len(windows)} windows: "
             "one entry a stage, one window fewer, and each stage at least one block"
         )
+    for window in windows:
+        if len(window) != 3:
+            raise ValueError(f"model: {list(window)} in windows is not three numbers: tokens along t, h and w")
