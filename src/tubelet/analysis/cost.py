@@ -4,9 +4,9 @@ The model runs on fake tensors, which have shapes and storages but no numbers, w
 So a model of any size takes seconds and no memory, and a count is exact. Nothing here knows any model.
 
 Two columns. *As run*: every product that our code computes. *As published*: every block in full, and attention in its
-plain form, q k^T and p v with vectors of the width of a head. They differ where a last block leaves out what nobody reads
-(modules with `in_full`), and where a layer lengthens its vectors for the fused kernel, as that of relative positions
-does (tubelet.layers.relative): papers have these terms as a bias, which is added, not multiplied.
+plain form, q k^T and p v with vectors of the width of a head. They differ where a last block leaves out what nobody
+reads (modules with `in_full`), and where a layer lengthens its vectors for the fused kernel, as that of relative
+positions does (tubelet.layers.relative): papers have these terms as a bias, which is added, not multiplied.
 """
 
 from collections import Counter

@@ -5,7 +5,7 @@ Its ways to attend (section 3), and the one that the note adds (section 2):
 
     Divided        in each block over time at each place, then over space in each frame: TimeSformer
     JointSpaceTime every token attends to every token
-    SpaceOnly      within each frame, then the mean of the frames: blind to order
+    SpaceOnly      within each frame, then the mean of the frames: blind to their order
     Alternating    one block over time, the next over space
 
 Letters: B clips, C = 3 channels, T H W frames and pixels, t tokens in time, s = h * w in space, D width. The official
@@ -30,7 +30,8 @@ from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, tok
 from tubelet.layers.encoder import Encoder, through
 from tubelet.layers.init import init_as_timm, learned_table, zero_linear
 from tubelet.layers.position import SpaceTime
-from tubelet.layers.readout import ClassToken, Mean
+from tubelet.layers.readout import ClassToken
+from tubelet.models.grid import Grid
 
 
 class Divided(nn.Module):
@@ -105,6 +106,7 @@ class JointSpaceTime(nn.Module):
         self.encoder = Encoder(dim, blocks, SpaceTime, (t, h * w), ClassToken)
         self.head = nn.Linear(dim, num_classes)
         self.apply(init_as_timm)
+        nn.init.trunc_normal_(self.encoder.cls_token, std=0.02)
         forget_time(self.encoder.pos_embed)
 
     def forward(self, video: Tensor) -> Tensor:
@@ -153,7 +155,7 @@ class SpaceOnly(nn.Module):
         return self.head(self.norm(cls.mean(1)))
 
 
-class Alternating(nn.Module):
+class Alternating(Grid):
     """TimeSformer, alternating layers (section 2 of the note): one block over time, the next over space.
 
     The blocks are those of an image model, so that there are twice as many MLPs for each attention as in `Divided`.
@@ -172,23 +174,9 @@ class Alternating(nn.Module):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.1,
     ):
-        super().__init__()
-        self.size = clip_size(num_frames, crop)
-        t, h, w = token_grid(self.size, tubelet)
-        self.patch_embed = TubeletEmbed(tubelet, dim)
-        self.pos_embed = SpaceTime(t, h * w, dim, class_token=False)
-        self.blocks = nn.Sequential(*image_blocks(dim, depth, heads, mlp_ratio, drop_path, TimeAttention, Attention))
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.readout = Mean()
-        self.head = nn.Linear(dim, num_classes)
-        self.apply(init_as_timm)
-
-    def forward(self, video: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> logits (B, num_classes)."""
-        check_clip(video, self.size)
-        grid = self.patch_embed(video)  # (B, t, s, D)
-        grid = self.blocks(grid + self.pos_embed().unflatten(1, grid.shape[1:3]))
-        return self.head(self.readout(grid.flatten(1, 2), self.norm))
+        blocks = image_blocks(dim, depth, heads, mlp_ratio, drop_path, TimeAttention, Attention)
+        size = clip_size(num_frames, crop)
+        super().__init__(num_classes, size, tubelet, dim, blocks, SpaceTime, init=lambda net: net.apply(init_as_timm))
 
 
 class DividedBlock(nn.Module):
