@@ -85,11 +85,6 @@ class Cost:
     def macs(self, as_run: bool = False) -> int:
         return self.attention_macs(as_run) + self.linear_macs
 
-    @property
-    def matrix_entries(self) -> int:
-        """Of the largest call."""
-        return max((call.matrix for call in self.attention), default=0)
-
 
 def count(build: Callable[[], nn.Module], num_frames: int, crop: int | Sequence[int], memory: bool = True) -> Cost:
     """build: makes the model that takes clips of (num_frames, crop); memory: whether to count kept_bytes as well."""
