@@ -3,7 +3,7 @@
 import pytest
 
 from tubelet.analysis.cost import Attention
-from tubelet.analysis.note import block_macs, dominates, fused_bytes, rows, schemes
+from tubelet.analysis.note import block_attention, block_macs, dominates, fused_bytes, rows, schemes
 from tubelet.analysis.plots import draw_costs
 from tubelet.analysis.scaling import Point, lines_along, slope
 
@@ -30,12 +30,21 @@ def test_points_without_a_line_are_not_drawn(tmp_path):
 
 
 def test_the_note_table_at_32_frames_holds_its_6272_tokens_and_what_it_leaves_out():
-    joint = next(rows())
+    table = {row.scheme: row for row in rows()}
+    joint = table["joint"]
     assert joint.tokens == (6272,)
     assert joint.attention_macs == 2 * 6272**2 * D
     assert joint.linear_macs == 12 * 6272 * D**2
     assert joint.eager_matrix_bytes == 12 * 6272 * 6272 * 4
     assert joint.dominates == pytest.approx(6 * D)
+    then = {name: row.tokens[1:] for name, row in table.items() if len(row.tokens) > 1}
+    assert then == {
+        "factorised encoder (B2)": (32,),
+        "divided (TimeSformer)": (6273,),
+        "merged 2x2x2, then B1 (Model 4)": (784,),
+    }
+    merged = table["merged 2x2x2, then B1 (Model 4)"]  # 16 frames of 49 tokens, and not the first stage
+    assert merged.eager_matrix_bytes == 16 * 12 * 49 * 49 * 4
 
 
 def test_blocks_of_the_schemes_on_paper():
@@ -43,12 +52,28 @@ def test_blocks_of_the_schemes_on_paper():
     assert block_macs(build["factorised (B1)"]) == (2 * D * (T * N**2 + N * T**2), 16 * T * N * D**2)
     assert block_macs(build["factorised encoder (B2)"]) == (2 * D * (T * N**2 + T**2), 12 * (T * N + T) * D**2)
     assert block_macs(build["tubelets of 4"]) == (2 * D * (8 * N) ** 2, 12 * 8 * N * D**2)
-    attention, _ = block_macs(build["k, v pooled 2x2 in space"])
-    terms = T * N * D * (32 + 7 + 7)
-    assert attention == 2 * D * (T * N + 1) * (T * N // 4 + 1) + terms
+    t, n = T // 2, N // 4
+    assert block_macs(build["merged 2x2x2, then B1 (Model 4)"]) == (2 * D * (t * n**2 + n * t**2), 16 * t * n * D**2)
+    # A class token in each frame over space, once in the MLP; over space qkv, proj, over time those and temporal_fc.
+    linear = (4 * T * (N + 1) + 5 * T * N + 8 * (T * N + 1)) * D**2
+    assert block_macs(build["divided (TimeSformer)"]) == (2 * D * (T * (N + 1) ** 2 + N * T**2), linear)
     assert dominates(build["factorised (B1)"]) == pytest.approx((8 * D - N) * N)  # where N + T = 8 D
+
+
+@pytest.mark.parametrize(
+    ("scheme", "fewer"),
+    [("k, v pooled 2x2 in space", 4), ("k, v pooled by 4 in time", 4), ("k, v pooled 2x2x2 in both", 8)],
+)
+def test_attention_to_pooled_keys_and_values_is_2_l_lp_d(scheme, fewer):
+    _, build = schemes()[scheme]
+    tokens, keys = T * N, T * N // fewer
+    # Linear: 12 L D^2, and for each key and value 27 products a channel.
+    assert block_macs(build) == (2 * tokens * keys * D, 12 * tokens * D**2 + 2 * 27 * keys * D)
+    assert block_attention(build) == {Attention(sequences=1, heads=12, queries=tokens, keys=keys, width=64): 1}
 
 
 def test_fused_attention_holds_queries_keys_values_answers_and_a_number_a_query():
     call = Attention(sequences=2, heads=3, queries=50, keys=20, width=16)
     assert fused_bytes(call) == 4 * 2 * 3 * (2 * 50 * 16 + 2 * 20 * 16 + 50)
+    lengthened = Attention(sequences=2, heads=3, queries=50, keys=20, width=16, padding=8)
+    assert fused_bytes(lengthened) == 4 * 2 * 3 * (2 * 50 * 24 + 2 * 20 * 24 + 50)

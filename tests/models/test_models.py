@@ -1,4 +1,4 @@
-"""What holds for every model: letters B clips, C channels, T frames, H W pixels, D width."""
+"""What holds for every model: letters B clips, C channels, T frames, H W pixels, t h w tokens, s = h * w, D width."""
 
 import importlib
 import inspect
@@ -22,36 +22,36 @@ from tubelet.models.vivit import (
     Joint,
 )
 from tubelet.models.vivit_compressed import Compressed, FewTokens, Tubelets
-from tubelet.models.vivit_hierarchical import Hierarchical
+from tubelet.models.vivit_hierarchical import Hierarchical, Pool
 
-NUM_CLASSES, CROP = 7, 8
+# Tiny models of depth 2. All end with t x h x w = 3 x 2 x 5 tokens; some begin with more. Sizes differ from each other.
+NUM_CLASSES, CROP, B, D, HEADS = 7, (8, 20), 4, 48, 6
+STD = D**-0.5  # of random weights, with which activations keep their size
 
-# Tiny models of depth 2 on (2 x 2) places, with T frames all different from the other sizes. MViT begins with (4 x 4).
 STAGES = dict(depths=(1, 1), q_strides=[(1, 1, 1), (1, 2, 2)], kv_strides=[(1, 2, 2), (1, 1, 1)])
 STAGES |= dict(patch_kernel=(3, 3, 3), patch_stride=(2, 2, 2))
+SHAPE = dict(dim=D, depth=2, heads=HEADS)
 VIVIT = (
     *(Joint, FactorisedEncoder, FactorisedAttention, FactorisedStaged, FactorisedDotProduct, FrameMean),
     *(Tubelets, Compressed, FewTokens),
 )
 TIMESFORMER = (Divided, JointSpaceTime, SpaceOnly, Alternating)
 TINY: dict[type, partial] = {
-    **{model: partial(model, NUM_CLASSES, 6, CROP, tubelet=(2, 4, 4), dim=12, depth=2, heads=2) for model in VIVIT},
-    Compressed: partial(Compressed, NUM_CLASSES, 12, CROP, tau=3, tubelet=(2, 4, 4), dim=12, depth=2, heads=2),
-    FewTokens: partial(FewTokens, NUM_CLASSES, 6, CROP, regions=(2, 1), tubelet=(2, 4, 4), dim=12, depth=2, heads=2),
+    **{model: partial(model, NUM_CLASSES, 6, CROP, tubelet=(2, 4, 4), **SHAPE) for model in VIVIT},
+    Compressed: partial(Compressed, NUM_CLASSES, 12, CROP, tau=2, tubelet=(2, 4, 4), **SHAPE),
+    FewTokens: partial(FewTokens, NUM_CLASSES, 6, CROP, regions=(2, 1), tubelet=(2, 4, 4), **SHAPE),
     Hierarchical: partial(
-        *(Hierarchical, NUM_CLASSES, 6, CROP, (2, 2, 2), (12, 24), (1, 1), (2, 3)), windows=[(1, 2, 2)]
+        *(Hierarchical, NUM_CLASSES, 12, CROP, (2, 2, 2), (D, 2 * D), (1, 1), (HEADS, 8)), windows=[(2, 2, 2)]
     ),
-    **{
-        model: partial(model, NUM_CLASSES, 5, CROP, tubelet=(1, 4, 4), dim=12, depth=2, heads=3)
-        for model in TIMESFORMER
-    },
-    MViT: partial(MViT, NUM_CLASSES, 6, CROP, dim=12, heads=3, **STAGES),
+    **{model: partial(model, NUM_CLASSES, 3, CROP, tubelet=(1, 4, 4), **SHAPE) for model in TIMESFORMER},
+    MViT: partial(MViT, NUM_CLASSES, 6, CROP, dim=D, heads=HEADS, **STAGES),
 }
 # What the logits cannot depend on, in published models too. A bias that all keys share changes no softmax. Of the last
 # block only the class token is read, and it attends with a query that is neither pooled nor placed.
 LAST = ("norm_k.bias", "pool_q.weight", "rel_pos_t", "rel_pos_h", "rel_pos_w")
 UNREAD = {MViT: {"blocks.0.attn.norm_k.bias", *(f"blocks.1.attn.{name}" for name in LAST)}}
-BLIND_TO_ORDER = {FrameMean, SpaceOnly}
+BLIND_TO_ORDER = {FrameMean, SpaceOnly}  # of tubelets
+WITHOUT_POSITIONS = {MViT}  # those of MViTv2 are in its attention
 NUM_FRAMES = {model: build.args[1] for model, build in TINY.items()}
 
 every_model = pytest.mark.parametrize("model", TINY, ids=lambda model: f"{model.__module__}.{model.__name__}")
@@ -80,13 +80,13 @@ def randomised(model):
     """A tiny model in evaluation mode with random values everywhere, where zeros would hide a part of it."""
     net = TINY[model]().eval()
     for name, parameter in net.named_parameters():
-        nn.init.normal_(parameter, mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=0.3)
+        nn.init.normal_(parameter, mean=1.0 if "norm" in name and name.endswith("weight") else 0.0, std=STD)
     return net
 
 
-def clips(model, num_clips):
+def clips(model, num_clips=B):
     """(B, C, T, H, W)."""
-    return torch.randn(num_clips, 3, NUM_FRAMES[model], CROP, CROP)
+    return torch.randn(num_clips, 3, NUM_FRAMES[model], *CROP)
 
 
 def test_every_model_of_the_package_is_tested_here():
@@ -107,7 +107,7 @@ def test_the_first_docstring_line_is_a_sentence_that_a_run_can_print(model):
 
 @every_model
 def test_logits_have_one_row_a_clip_and_one_column_a_class(model):
-    assert randomised(model)(clips(model, 4)).shape == (4, NUM_CLASSES)
+    assert randomised(model)(clips(model)).shape == (B, NUM_CLASSES)
 
 
 @every_model
@@ -115,7 +115,8 @@ def test_logits_have_one_row_a_clip_and_one_column_a_class(model):
 def test_a_clip_of_another_size_is_refused_also_where_it_has_as_many_tokens(model):
     net, right = randomised(model), clips(model, 1)
     b, c, frames, height, width = right.shape
-    others = [(frames * 2, height, width // 2), (frames, height // 2, width * 2), (1, height, width)]
+    others = [(frames * 2, height, width // 2), (frames, height // 2, width * 2), (frames, width, height)]
+    others += [(1, height, width)]
     for wrong in [*(torch.zeros(b, c, *other) for other in others), right[0]]:
         with pytest.raises(ValueError, match=r"^clip: the model takes"):
             net(wrong)
@@ -123,8 +124,8 @@ def test_a_clip_of_another_size_is_refused_also_where_it_has_as_many_tokens(mode
 
 @every_model
 @torch.no_grad()
-def test_the_order_of_frames_changes_the_logits_but_of_models_that_are_blind_to_it(model):
-    net, video = randomised(model), clips(model, 2)
+def test_the_order_of_tubelets_changes_the_logits_but_of_models_that_are_blind_to_it(model):
+    net, video = randomised(model), clips(model)
     of_one_token = NUM_FRAMES[model] // (2 if model in VIVIT else 1)  # whole tubelets move
     turned = video.unflatten(2, (of_one_token, -1)).flip(2).flatten(2, 3)
     difference = (net(video) - net(turned)).abs().amax(1)
@@ -132,18 +133,28 @@ def test_the_order_of_frames_changes_the_logits_but_of_models_that_are_blind_to_
     assert (difference.max() < 1e-5) if model in BLIND_TO_ORDER else (difference.min() > 1e-3)
 
 
+@pytest.mark.parametrize("model", sorted(BLIND_TO_ORDER, key=lambda model: model.__name__))
+@pytest.mark.parametrize(("frames", "blind"), [(1, True), (2, False)])
+@torch.no_grad()
+def test_models_that_are_blind_to_the_order_of_tubelets_see_that_of_frames_within_one(model, frames, blind):
+    net, video = model(NUM_CLASSES, 6, CROP, tubelet=(frames, 4, 4), **SHAPE).eval(), torch.randn(B, 3, 6, *CROP)
+    nn.init.normal_(net.head.weight)  # ViViT's starts at zero
+    difference = (net(video) - net(video.flip(2))).abs().amax(1)
+    assert (difference.max() < 1e-5) if blind else (difference.min() > 1e-3)  # as above
+
+
 @every_model
 @torch.no_grad()
 def test_the_order_of_places_changes_the_logits(model):
-    net, video = randomised(model), clips(model, 2)
-    for other in (video.flip(3), video.flip(4), video.transpose(3, 4)):
+    net, video = randomised(model), clips(model)
+    for other in (video.flip(3), video.flip(4), video.roll(4, 3), video.roll(4, 4)):
         assert (net(video) - net(other)).abs().amax(1).min() > 1e-3  # as above
 
 
 @every_model
 def test_backward_reaches_every_parameter_and_every_pixel(model):
-    net, video = randomised(model), clips(model, 2).requires_grad_()
-    nn.functional.cross_entropy(net(video), torch.tensor([2, 5])).backward()
+    net, video = randomised(model), clips(model).requires_grad_()
+    nn.functional.cross_entropy(net(video), torch.tensor([2, 5, 0, 6])).backward()
     # A part that is cut off has no gradient or exactly zero; one that only rounding reaches stays below 1e-8.
     unreached = {name for name, p in net.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-6}
     assert unreached == UNREAD.get(model, set())
@@ -153,16 +164,17 @@ def test_backward_reaches_every_parameter_and_every_pixel(model):
 @every_model
 def test_every_row_of_a_position_table_is_used(model):
     net = randomised(model)
-    net(clips(model, 2)).square().sum().backward()
-    for name, table in net.named_parameters():
-        if name.endswith("_embed"):
-            assert (table.grad.abs().amax(-1) > 1e-6).all(), name
+    net(clips(model)).square().sum().backward()
+    tables = {name: table for name, table in net.named_parameters() if "pos_embed" in name}
+    assert (tables == {}) == (model in WITHOUT_POSITIONS)
+    for name, table in tables.items():
+        assert (table.grad.abs().amax(-1) > 1e-6).all(), name
 
 
 @every_model
 @torch.no_grad()
 def test_permuted_clips_give_permuted_logits(model):
-    net, video, order = randomised(model), clips(model, 4), [2, 0, 3, 1]
+    net, video, order = randomised(model), clips(model), [2, 0, 3, 1]
     # The same sums, possibly in another order: float32 on logits of size 1.
     torch.testing.assert_close(net(video[order]), net(video)[order], rtol=0, atol=1e-5)
 
@@ -170,14 +182,14 @@ def test_permuted_clips_give_permuted_logits(model):
 @every_model
 @torch.no_grad()
 def test_a_clip_has_the_same_logits_alone_as_in_a_batch(model):
-    net, video = randomised(model), clips(model, 3)
+    net, video = randomised(model), clips(model)
     alone = torch.cat([net(clip[None]) for clip in video])
     torch.testing.assert_close(net(video), alone, rtol=0, atol=1e-5)  # float32 on logits of size 1
 
 
 @every_model
 def test_bfloat16_autocast_gives_logits_and_gradients_near_those_of_float32(model):
-    net, video = randomised(model), clips(model, 2)
+    net, video = randomised(model), clips(model)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = net(video)
     logits.float().square().mean().backward()
@@ -191,7 +203,7 @@ def test_bfloat16_autocast_gives_logits_and_gradients_near_those_of_float32(mode
 def test_bfloat16_autocast_trains_with_drop_path(model):
     net = TINY[model](drop_path=0.5).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = nn.functional.cross_entropy(net(clips(model, 2)), torch.tensor([2, 5]))
+        loss = nn.functional.cross_entropy(net(clips(model)), torch.tensor([2, 5, 0, 6]))
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad.isfinite().all() for p in net.parameters())
@@ -200,7 +212,7 @@ def test_bfloat16_autocast_trains_with_drop_path(model):
 @every_model
 @torch.no_grad()
 def test_torch_compile_traces_a_model_whole(model):
-    net, video = randomised(model), clips(model, 2)
+    net, video = randomised(model), clips(model)
     traced = torch.compile(net, fullgraph=True, backend="eager")  # tracing alone: no code is generated
     torch.testing.assert_close(traced(video), net(video), rtol=0, atol=1e-5)  # float32 on logits of size 1
 
@@ -210,7 +222,7 @@ def test_torch_compile_traces_a_model_whole(model):
 def test_drop_path_acts_in_training_only(model):
     net, video = TINY[model](drop_path=0.5), clips(model, 16)  # 16 clips: that two draws agree has chance 4 ** -16
     for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.3)
+        nn.init.normal_(parameter, std=STD)
     assert not torch.equal(net.train()(video), net(video))
     assert torch.equal(net.eval()(video), net(video))
 
@@ -271,6 +283,18 @@ def test_vivit_starts_as_its_official_code_does(model):
     assert not net.head.weight.any()
 
 
+def test_no_width_passes_for_queries_keys_and_values_but_theirs():
+    """An MLP of ratio 3 and a pooling that widens threefold have the shape of the three matrices in one."""
+    joint = Joint(NUM_CLASSES, 6, CROP, (2, 4, 4), dim=D, depth=1, heads=HEADS, mlp_ratio=3.0)
+    sizes = dict(dims=(D, 3 * D), depths=(1, 1), heads=(HEADS, HEADS), windows=[(1, 1, 1)], merge=Pool)
+    pooled = Hierarchical(NUM_CLASSES, 6, CROP, (2, 4, 4), **sizes)
+    for linear in (joint.encoder.blocks[0].mlp.fc1, pooled.blocks[1].widen[1]):
+        assert linear.weight.shape == (3 * D, D)
+        bound = (6 / (D + 3 * D)) ** 0.5  # of one matrix; three would have the larger (6 / (D + D)) ** 0.5
+        assert 0.98 * bound < linear.weight.abs().max() <= bound
+    assert joint.encoder.blocks[0].attn.qkv.weight.abs().max() > (6 / (D + 3 * D)) ** 0.5
+
+
 @pytest.mark.parametrize("model", [*VIVIT, *TIMESFORMER])  # MViT's start elsewhere: see test_mvit.py
 def test_biases_start_at_zero(model):
     for name, module in TINY[model]().named_modules():
@@ -295,8 +319,8 @@ def test_timesformer_starts_with_temporal_fc_zero_in_every_block():
 @torch.no_grad()
 def test_timesformer_starts_as_an_image_model_that_is_blind_to_order():
     """With temporal_fc and the table of time at zero, frames meet only in the mean of the class token's copies."""
-    net, video = TINY[Divided]().eval(), clips(Divided, 2)
-    shuffled = video[:, :, [3, 0, 4, 1, 2]]
+    net, video = TINY[Divided]().eval(), clips(Divided)
+    shuffled = video[:, :, [2, 0, 1]]
     # Only the mean over frames adds in another order: float32 on logits of size 0.1.
     torch.testing.assert_close(net(video), net(shuffled), rtol=0, atol=1e-6)
     assert (net(video) - net(video.flip(4))).abs().max() > 1e-3
@@ -309,5 +333,5 @@ def test_the_class_token_of_timesformer_takes_no_part_in_time():
     seen = []
     for block in net.blocks:
         block.temporal_attn.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
-    net(clips(Divided, 2))
-    assert seen == [(2, 5, 4, 12)] * 2  # (B, T, s, D): no 1 + s and no 1 + T
+    net(clips(Divided))
+    assert seen == [(B, 3, 10, D)] * 2  # (B, t, s, D): no 1 + s and no 1 + t

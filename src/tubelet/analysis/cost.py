@@ -104,11 +104,6 @@ class Cost:
     def macs(self, as_run: bool = False) -> int:
         return self.attention_macs(as_run) + self.linear_macs(as_run)
 
-    @property
-    def matrix_entries(self) -> int:
-        """Of the largest call."""
-        return max((call.matrix for call in self.published.attention), default=0)
-
 
 def count(build: Callable[[], nn.Module], num_frames: int, crop: int | Sequence[int], memory: bool = True) -> Cost:
     """build: makes the model that takes clips of (num_frames, crop); memory: whether to count kept_bytes as well."""
@@ -150,12 +145,12 @@ def _in_full(model: nn.Module) -> Iterator[None]:
     """Every block in full, also where the model leaves out what nobody reads."""
     able = [module for module in model.modules() if hasattr(module, "in_full")]
     for module in able:
-        module.in_full = True
+        setattr(module, "in_full", True)  # noqa: B010  mypy takes what a module is given for a tensor
     try:
         yield
     finally:
         for module in able:
-            module.in_full = False
+            setattr(module, "in_full", False)  # noqa: B010
 
 
 class _Counter(TorchDispatchMode):

@@ -3,6 +3,7 @@
 Letters as in the note: T frames, N patches of a frame, L tokens of a clip, L_p of pooled keys and values, D width.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +16,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tubelet.analysis.cost import Attention, Cost, count
 from tubelet.analysis.scaling import Point
+from tubelet.layers.pooling import PoolingAttention
+from tubelet.layers.position import SpaceTime
 from tubelet.layers.readout import Mean
 from tubelet.models.mvit import MViT
+from tubelet.models.timesformer import Divided
 from tubelet.models.vivit import FactorisedAttention, FactorisedEncoder, Joint
+from tubelet.models.vivit_hierarchical import Hierarchical
 
 DIM, HEADS, PATCH = 768, 12, 16
 NUM_FRAMES, CROP = 32, 224  # the note's example: N = 196, L = 6272
@@ -26,10 +31,11 @@ Build = Callable[[int, int, int], nn.Module]  # of (T, pixels, blocks)
 
 @dataclass(frozen=True)
 class Row:
-    """One scheme at T = 32, N = 196. Multiply-accumulates are those of one block, as published.
+    """One scheme at T = 32, N = 196. Multiply-accumulates and memory are those of one block, as published.
 
-    tokens: of the clip after the patches, and where they change: with a class token, after the pooling of flavour B2
-    dominates: L from which attention takes more than the linear layers, where T grows and N stays
+    tokens: of the clip after the patches, and where they change: with the class token of divided attention, after the
+        pooling of flavour B2, after the merging of Model 4
+    dominates: L after the patches from which attention takes more than the linear layers, where T grows and N stays
     """
 
     scheme: str
@@ -48,7 +54,9 @@ def schemes() -> dict[str, tuple[str, Build]]:
         "joint": ("(T N)^2", partial(_joint, 1)),
         "factorised (B1)": ("T N^2 + N T^2", _factorised),
         "factorised encoder (B2)": ("T N^2 + T^2", _encoder),
+        "divided (TimeSformer)": ("N T^2 + T N^2", _divided),
         "tubelets of 4": ("(T/4 N)^2", partial(_joint, 4)),
+        "merged 2x2x2, then B1 (Model 4)": ("T/2 (N/4)^2 + N/4 (T/2)^2", _merged),
         "k, v pooled 2x2 in space": ("L L_p, L_p = L/4", partial(_pooled, (1, 2, 2))),
         "k, v pooled by 4 in time": ("L L_p, L_p = L/4", partial(_pooled, (4, 1, 1))),
         "k, v pooled 2x2x2 in both": ("L L_p, L_p = L/8", partial(_pooled, (2, 2, 2))),
@@ -69,8 +77,23 @@ def _encoder(num_frames: int, crop: int, depth: int) -> nn.Module:
     return FactorisedEncoder(1, num_frames, crop, tubelet, DIM, depth, depth, HEADS, readout=Mean)
 
 
+def _divided(num_frames: int, crop: int, depth: int) -> nn.Module:
+    """With a class token, which TimeSformer has in each frame, and the linear layer after its attention over time."""
+    return Divided(1, num_frames, crop, (1, PATCH, PATCH), DIM, depth, HEADS)
+
+
+def _merged(num_frames: int, crop: int, depth: int) -> nn.Module:
+    """`depth` counts the blocks of the second stage, after merging; the first has one. Both have the same width."""
+    return Hierarchical(
+        1, num_frames, crop, (1, PATCH, PATCH), (DIM, DIM), (1, depth), (HEADS, HEADS), windows=[(2, 2, 2)]
+    )
+
+
 def _pooled(stride: tuple[int, int, int], num_frames: int, crop: int, depth: int) -> nn.Module:
-    """MViT's blocks, in one stage. A class token is added, so that L is 6273; patches overlap by a pixel."""
+    """MViT's blocks, in one stage, without what the note does not have: a class token, relative positions.
+
+    Patches overlap by a pixel.
+    """
     return MViT(
         num_classes=1,
         num_frames=num_frames,
@@ -82,13 +105,16 @@ def _pooled(stride: tuple[int, int, int], num_frames: int, crop: int, depth: int
         kv_strides=[stride],
         patch_kernel=(1, PATCH + 1, PATCH + 1),
         patch_stride=(1, PATCH, PATCH),
+        attention=PoolingAttention,
+        position=SpaceTime,
+        readout=Mean,
     )
 
 
 def rows() -> Iterator[Row]:
     for name, (formula, build) in schemes().items():
         model, (attention, linear) = _count(build, 1), block_macs(build)
-        widest = max(model.published.attention, key=lambda call: call.matrix)
+        widest = max(block_attention(build), key=lambda call: call.matrix)
         yield Row(
             scheme=name,
             formula=formula,
@@ -118,6 +144,12 @@ def block_macs(build: Build, num_frames: int = NUM_FRAMES, crop: int = CROP) -> 
     return two.attention_macs() - one.attention_macs(), two.linear_macs() - one.linear_macs()
 
 
+def block_attention(build: Build) -> Counter[Attention]:
+    """The calls of attention in the same block, with how often each occurs."""
+    one, two = (Counter(_count(build, depth).published.attention) for depth in (1, 2))
+    return two - one
+
+
 def dominates(build: Build) -> float:
     """L from which attention takes more multiply-accumulates than the rest of a block, with N fixed.
 
@@ -130,13 +162,14 @@ def dominates(build: Build) -> float:
 
 
 def fused_bytes(call: Attention) -> int:
-    """Bytes of queries, keys, values and all that a fused kernel allocates for them, in float32.
+    """Bytes of queries, keys, values and all that a fused kernel allocates for them, in float32, as our code runs it.
 
     Nothing of it is freed before the end, so this is the peak, but for the tiles of the kernel, of a fixed size.
     """
     with FakeTensorMode():
-        q = torch.empty(call.sequences, call.heads, call.queries, int(call.width), requires_grad=True)
-        k, v = (torch.empty(call.sequences, call.heads, call.keys, int(call.width)) for _ in range(2))
+        width = int(call.width) + call.padding
+        q = torch.empty(call.sequences, call.heads, call.queries, width, requires_grad=True)
+        k, v = (torch.empty(call.sequences, call.heads, call.keys, width) for _ in range(2))
         kept: dict[int, torch.Tensor] = {}
         with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.setdefault(x.untyped_storage()._cdata, x), _same):
             out = F.scaled_dot_product_attention(q, k, v)

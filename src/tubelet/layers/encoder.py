@@ -42,7 +42,7 @@ class Encoder(nn.Module):
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, 1 + N, D)
         x = x + self.pos_embed()
-        x = through(self.blocks, x, only_first=self.readout.only_first and not self.in_full)
+        x = through(self.blocks, x, only_first=bool(self.readout.only_first) and not self.in_full)
         return self.readout(x, self.norm)
 
 

@@ -106,7 +106,7 @@ class JointSpaceTime(nn.Module):
         self.encoder = Encoder(dim, blocks, SpaceTime, (t, h * w), ClassToken)
         self.head = nn.Linear(dim, num_classes)
         self.apply(init_as_timm)
-        nn.init.trunc_normal_(self.encoder.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.encoder.get_parameter("cls_token"), std=0.02)
         forget_time(self.encoder.pos_embed)
 
     def forward(self, video: Tensor) -> Tensor:
