@@ -28,10 +28,10 @@ def test_joint_on_paper():
     biases = D + 3 * D + D + 5 * D + 7
     norms, positions = 3 * 2 * D, L * D
     assert cost.parameters == embed + qkv + proj + mlp + head + biases + norms + positions
-    assert cost.linear_macs == L * (embed + qkv + proj + mlp) + head  # 12 L D^2 in the block
+    assert cost.linear_macs() == L * (embed + qkv + proj + mlp) + head  # 12 L D^2 in the block
     assert cost.attention_macs() == cost.attention_macs(as_run=True) == 2 * L * L * D
-    assert cost.attention == {Attention(sequences=1, heads=2, queries=30, keys=30, width=4): 1}
-    assert cost.macs() == cost.attention_macs() + cost.linear_macs
+    assert cost.published.attention == {Attention(sequences=1, heads=2, queries=30, keys=30, width=4): 1}
+    assert cost.macs() == cost.attention_macs() + cost.linear_macs()
     assert [(step.name, step.tokens, step.width) for step in cost.steps] == [("patch_embed", 30, 8)]
     assert cost.frame_tokens == 10
 
@@ -40,6 +40,18 @@ def test_a_class_token_is_a_query_and_a_key_more():
     cost = tiny(vivit.Joint)
     assert cost.attention_macs() == 2 * 31 * 31 * D
     assert [(step.name, step.tokens) for step in cost.steps] == [("patch_embed", 30), ("encoder.blocks.0", 31)]
+
+
+def test_of_the_last_block_only_the_class_token_is_run_where_nothing_else_is_read():
+    cost = tiny(vivit.Joint)
+    tokens, embed = 31, L * PIXELS * D
+    assert cost.linear_macs() == embed + tokens * 12 * D * D + D * 7
+    assert (
+        cost.linear_macs(as_run=True) == embed + tokens * 2 * D * D + 10 * D * D + D * 7
+    )  # k, v of all; the rest of one
+    assert cost.attention_macs(as_run=True) == 2 * 31 * D
+    full = tiny(vivit.Joint, readout=Mean)
+    assert full.macs() == full.macs(as_run=True)
 
 
 def test_factorised_models_on_paper():
@@ -60,7 +72,7 @@ def test_relative_positions_count_as_a_bias_as_published_and_as_longer_vectors_a
     cost = count(build, 3, 20, memory=False)
     queries, keys = 1 + 3 * 5 * 5, 1 + 3 * 3 * 3
     terms = 75 * 8 * (3 + 3 + 3)  # q . R for each key time, row and column
-    assert cost.other_products == terms
+    assert cost.published.other == terms
     assert cost.attention_macs() == 2 * queries * keys * 8 + terms
     lengthened = 2 * (4 + 12)  # two heads of 4, and 3 + 3 + 3 filled up to a multiple of 8 with the 4
     assert cost.attention_macs(as_run=True) == 2 * queries * keys * lengthened + terms
@@ -83,7 +95,7 @@ class Written(nn.Module):
 def test_attention_that_is_written_out_counts_as_attention_and_products_with_weights_never_do():
     cost = count(Written, 2, (1, 5))
     assert cost.attention_macs() == 2 * (2 * 3 * 3 * 4)
-    assert cost.linear_macs == 2 * (6 * 5 * 4)
+    assert cost.linear_macs() == 2 * (6 * 5 * 4)
 
 
 def kept_for_real(model, video):

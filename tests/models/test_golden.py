@@ -27,6 +27,7 @@ class FirstPatch(nn.Module):
     """VideoMAE's reading without mean pooling: the first patch, as if it were a class token."""
 
     class_token = False
+    only_first = False
 
     def forward(self, x: Tensor, norm: nn.Module) -> Tensor:
         """(B, N, D) -> (B, D)."""

@@ -258,7 +258,11 @@ def test_the_default_model_has_the_number_of_parameters_of_its_paper(model, num_
 def test_matrices_start_at_deviation_002(model):
     net = TINY[model](dim=96)
     for name, module in net.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv3d) and "temporal_fc" not in name and name != "head":
+        if isinstance(module, nn.Conv3d) and model is not MViT:  # as torch starts it: uniform within 1 / sqrt(fan in)
+            bound = module.weight[0].numel() ** -0.5
+            assert 0.95 * bound < module.weight.abs().max() <= bound
+            assert module.bias.any()
+        elif isinstance(module, nn.Linear | nn.Conv3d) and "temporal_fc" not in name and name != "head":
             tolerance = 5 / (2 * module.weight.numel()) ** 0.5  # five times the deviation of the deviation of the draws
             assert module.weight.std().item() == pytest.approx(0.02, rel=tolerance), name
 
@@ -294,8 +298,16 @@ def test_no_width_passes_for_queries_keys_and_values_but_theirs():
 @pytest.mark.parametrize("model", [*VIVIT, *TIMESFORMER])  # MViT's start elsewhere: see test_mvit.py
 def test_biases_start_at_zero(model):
     for name, module in TINY[model]().named_modules():
-        if isinstance(module, nn.Linear | nn.Conv3d | nn.LayerNorm):
+        of_patches = isinstance(module, nn.Conv3d) and model in TIMESFORMER  # whose official code leaves them to torch
+        if isinstance(module, nn.Linear | nn.Conv3d | nn.LayerNorm) and not of_patches:
             assert not module.bias.any(), name
+
+
+@pytest.mark.parametrize("model", [Divided, JointSpaceTime, SpaceOnly])
+def test_the_class_token_of_timesformer_starts_at_deviation_002(model):
+    names = dict(TINY[model](dim=96).named_parameters())
+    token = next(value for name, value in names.items() if name.endswith("cls_token"))
+    assert token.std().item() == pytest.approx(0.02, rel=0.3)
 
 
 def test_timesformer_starts_with_temporal_fc_zero_in_every_block():
@@ -316,10 +328,10 @@ def test_timesformer_starts_as_an_image_model_that_is_blind_to_order():
 
 @torch.no_grad()
 def test_the_class_token_of_timesformer_takes_no_part_in_time():
-    """Equation 10: attention over time sees tubes of T patches at one place, and nothing else."""
+    """Equation 10: attention over time sees the grid of patches, and nothing else."""
     net = randomised(Divided)
     seen = []
     for block in net.blocks:
         block.temporal_attn.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
     net(clips(Divided))
-    assert seen == [(B, 10, 3, D)] * 2  # (B, s, t, D): no 1 + s and no 1 + t
+    assert seen == [(B, 3, 10, D)] * 2  # (B, t, s, D): no 1 + s and no 1 + t

@@ -219,9 +219,9 @@ def test_as_many_pooled_tokens_as_places_is_factorised_attention():
 def test_one_pooled_token_a_frame_attends_over_t_tokens_and_gives_all_places_the_same():
     layer = randomised(RegionTimeAttention(D, HEADS, (h, w), (1, 1)))
     x, seen = torch.randn(B, t, s, D, dtype=torch.float64), []
-    layer.qkv.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
+    layer.proj.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
     found = layer(x)
-    assert seen == [(B, 1, t, D)]
+    assert seen == [(B, t, 1, D)]
     plain = Attention(D, HEADS).double()
     plain.load_state_dict(layer.state_dict())
     expected = plain(x.mean(2))  # (B, t, D)

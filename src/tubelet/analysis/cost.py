@@ -3,13 +3,15 @@
 The model runs on fake tensors, which have shapes and storages but no numbers, with the operations that a CPU would run.
 So a model of any size takes seconds and no memory, and a count is exact. Nothing here knows any model.
 
-Two columns. *As run*: every product that our code computes. *As published*: attention in its plain form, q k^T and p v
-with vectors of the width of a head. They differ where a layer lengthens its vectors for the fused kernel, as that of
-relative positions does (tubelet.layers.relative): papers have these terms as a bias, which is added, not multiplied.
+Two columns. *As run*: every product that our code computes. *As published*: every block in full, and attention in its
+plain form, q k^T and p v with vectors of the width of a head. They differ where a last block leaves out what nobody
+reads (modules with `in_full`), and where a layer lengthens its vectors for the fused kernel, as that of relative
+positions does (tubelet.layers.relative): papers have these terms as a bias, which is added, not multiplied.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,8 +46,26 @@ class Attention:
         """Entries of all its matrices of scores, which the plain form keeps in memory."""
         return self.sequences * self.heads * self.queries * self.keys
 
-    def macs(self, as_run: bool) -> int:
-        return int(self.matrix * 2 * (self.width + as_run * self.padding))
+    def macs(self, padded: bool) -> int:
+        return int(self.matrix * 2 * (self.width + padded * self.padding))
+
+
+@dataclass(frozen=True)
+class Products:
+    """Of one clip, forward.
+
+    attention: the fused calls, with how often each occurs
+    other: multiply-accumulates of products between activations outside them, such as the terms of relative positions,
+        or attention that is written out
+    linear: multiply-accumulates of products with weights: linear layers and convolutions
+    """
+
+    attention: dict[Attention, int]
+    other: int
+    linear: int
+
+    def of_attention(self, padded: bool) -> int:
+        return self.other + sum(call.macs(padded) * times for call, times in self.attention.items())
 
 
 @dataclass(frozen=True)
@@ -61,29 +81,28 @@ class Step:
 class Cost:
     """Of one clip, forward.
 
-    attention: the fused calls, with how often each occurs
-    other_products: multiply-accumulates of products between activations outside them, such as the terms of relative
-        positions, or attention that is written out
-    linear_macs: those of products with weights: linear layers and convolutions
+    published, run: the products with every block in full, and those that our code computes
     steps: tokens after the patches and after each block or stage, where they change
     frame_tokens: N, tokens of a frame after the patches
     kept_bytes: activations that a training step in float32 keeps for the backward, the clip among them
     """
 
     parameters: int
-    attention: dict[Attention, int]
-    other_products: int
-    linear_macs: int
+    published: Products
+    run: Products
     steps: tuple[Step, ...]
     frame_tokens: int
     kept_bytes: int = 0
 
     def attention_macs(self, as_run: bool = False) -> int:
         """Scores and values; as published, or as our code runs it."""
-        return self.other_products + sum(call.macs(as_run) * times for call, times in self.attention.items())
+        return self.run.of_attention(padded=True) if as_run else self.published.of_attention(padded=False)
+
+    def linear_macs(self, as_run: bool = False) -> int:
+        return self.run.linear if as_run else self.published.linear
 
     def macs(self, as_run: bool = False) -> int:
-        return self.attention_macs(as_run) + self.linear_macs
+        return self.attention_macs(as_run) + self.linear_macs(as_run)
 
 
 def count(build: Callable[[], nn.Module], num_frames: int, crop: int | Sequence[int], memory: bool = True) -> Cost:
@@ -101,22 +120,40 @@ def count(build: Callable[[], nn.Module], num_frames: int, crop: int | Sequence[
 def _forward(model: nn.Module, video: Tensor) -> Cost:
     steps: list[Step] = []
     hooks = [module.register_forward_hook(_noting(name, steps)) for name, module in _places(model)]
-    with _Products(model) as products:
-        model(video)
+    with _in_full(model):
+        published = _products(model, video)
     for hook in hooks:
         hook.remove()
     changes = [step for last, step in zip([None, *steps], steps, strict=False) if _differ(last, step)]
     return Cost(
         parameters=sum(p.numel() for p in model.parameters()),
-        attention=dict(products.attention),
-        other_products=products.between_activations,
-        linear_macs=products.with_weights,
+        published=published,
+        run=_products(model, video),
         steps=tuple(changes),
         frame_tokens=_frame_tokens(model, video),
     )
 
 
-class _Products(TorchDispatchMode):
+def _products(model: nn.Module, video: Tensor) -> Products:
+    with _Counter(model) as counted:
+        model(video)
+    return Products(dict(counted.attention), counted.between_activations, counted.with_weights)
+
+
+@contextmanager
+def _in_full(model: nn.Module) -> Iterator[None]:
+    """Every block in full, also where the model leaves out what nobody reads."""
+    able = [module for module in model.modules() if hasattr(module, "in_full")]
+    for module in able:
+        module.in_full = True
+    try:
+        yield
+    finally:
+        for module in able:
+            module.in_full = False
+
+
+class _Counter(TorchDispatchMode):
     """Counts multiply-accumulates of everything that runs within it. Norms, softmax and sums are not counted."""
 
     def __init__(self, model: nn.Module):

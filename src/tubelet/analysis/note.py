@@ -141,12 +141,12 @@ def points() -> Iterator[Point]:
 def block_macs(build: Build, num_frames: int = NUM_FRAMES, crop: int = CROP) -> tuple[int, int]:
     """Of attention and of the rest, in one block: what a second block adds, so that patches and head are left out."""
     one, two = (_count(build, depth, num_frames, crop) for depth in (1, 2))
-    return two.attention_macs() - one.attention_macs(), two.linear_macs - one.linear_macs
+    return two.attention_macs() - one.attention_macs(), two.linear_macs() - one.linear_macs()
 
 
 def block_attention(build: Build) -> Counter[Attention]:
     """The calls of attention in the same block, with how often each occurs."""
-    one, two = (Counter(_count(build, depth).attention) for depth in (1, 2))
+    one, two = (Counter(_count(build, depth).published.attention) for depth in (1, 2))
     return two - one
 
 

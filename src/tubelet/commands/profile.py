@@ -99,7 +99,7 @@ def _one(overrides: list[str]) -> None:
     print(f"{words.splitlines()[0]}")
     print(f"{cfg.clip.num_frames} frames of {cfg.clip.crop} pixels, {cfg.model.num_classes} classes\n")
     views = cfg.views.clips * cfg.views.crops
-    columns = [(cost.attention_macs(run), cost.linear_macs, cost.macs(run)) for run in (False, True)]
+    columns = [(cost.attention_macs(run), cost.linear_macs(run), cost.macs(run)) for run in (False, True)]
     names = ("attention", "linear and convolution", "all, a clip")
     print(f"{'parameters':34}{cost.parameters / 1e6:14.2f} M\n")
     print(f"{'multiply-accumulates':34}{'as published':>16}{'as run':>16}")
@@ -111,7 +111,7 @@ def _one(overrides: list[str]) -> None:
     print()
     for step in cost.steps:
         print(f"{'tokens x width, ' + step.name:34}{step.tokens:>14} x {step.width}")
-    for call, times in cost.attention.items():
+    for call, times in cost.published.attention.items():
         shape = f"{call.sequences} x {call.heads} heads x {call.queries} queries x {call.keys} keys, {call.width} wide"
         print(f"{f'attention, {times} times':34}{shape:>14}" + (f" + {call.padding} as run" if call.padding else ""))
     print(f"\n{'kept for the backward, a clip':34}{cost.kept_bytes / 2**20:14.1f} MiB in float32")

@@ -25,7 +25,15 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ..., N, D) -> (B, ..., N, D)."""
-        return self.proj(attend(self.split(x)).flatten(-2))
+        return self.proj(attend(*self.split(x).unbind(-3)).flatten(-2))
+
+    def of_first(self, x: Tensor) -> Tensor:
+        """(B, ..., N, D) -> (B, ..., 1, D): what the first token finds, without asking for the others."""
+        dim = x.shape[-1]
+        weights, biases = (each.split([dim, 2 * dim]) for each in (self.qkv.weight, self.qkv.bias))
+        q = F.linear(x[..., :1, :], weights[0], biases[0]).unflatten(-1, (self.heads, -1))  # (B, ..., 1, heads, d)
+        kv = F.linear(x, weights[1], biases[1]).unflatten(-1, (2, self.heads, -1))  # (B, ..., N, 2, heads, d)
+        return self.proj(attend(q, *kv.unbind(-3)).flatten(-2))
 
     def split(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., 3, heads, d): queries, keys and values."""
@@ -33,11 +41,17 @@ class Attention(nn.Module):
 
 
 class TimeAttention(Attention):
-    """The same over time, at each place of a grid."""
+    """The same over time, at each place of a grid.
+
+    A place and a head are one sequence among s * heads, so that nothing is moved in memory.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, t, s, D) -> (B, t, s, D)."""
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+        matrices = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
+        d = x.shape[-1] // self.heads
+        q, k, v = (F.linear(x, *matrix).unflatten(-1, (self.heads, d)).flatten(2, 3) for matrix in matrices)
+        return self.proj(attend(q, k, v).flatten(2).unflatten(2, (x.shape[2], -1)))  # q (B, t, s * heads, d)
 
 
 class SplitHeadAttention(Attention):
@@ -54,13 +68,14 @@ class SplitHeadAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """(B, t, s, D) -> (B, t, s, D)."""
         of_time, of_space = self.split(x).chunk(2, dim=-2)  # each (B, t, s, 3, heads / 2, d)
-        over_time = attend(of_time.transpose(1, 2)).transpose(1, 2)  # (B, t, s, heads / 2, d)
-        return self.proj(torch.cat([over_time, attend(of_space)], dim=-2).flatten(-2))
+        over_time = attend(*of_time.transpose(1, 2).unbind(-3)).transpose(1, 2)  # (B, t, s, heads / 2, d)
+        return self.proj(torch.cat([over_time, attend(*of_space.unbind(-3))], dim=-2).flatten(-2))
 
 
-def attend(qkv: Tensor) -> Tensor:
-    """(..., N, 3, heads, d) -> (..., N, heads, d)."""
-    sequences = qkv.flatten(0, -5)  # (S, N, 3, heads, d): fused kernels want one batch axis
-    q, k, v = sequences.permute(2, 0, 3, 1, 4)  # each (S, heads, N, d)
-    out = F.scaled_dot_product_attention(q, k, v)
-    return out.transpose(1, 2).unflatten(0, qkv.shape[:-4])
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """(..., N, heads, d), (..., N', heads, d) twice -> (..., N, heads, d)."""
+    sequences = (
+        each.flatten(0, -4).transpose(1, 2) for each in (q, k, v)
+    )  # (S, heads, N, d): one batch axis, as fused
+    out = F.scaled_dot_product_attention(*sequences)  # kernels want it
+    return out.transpose(1, 2).unflatten(0, q.shape[:-3])

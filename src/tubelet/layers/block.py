@@ -16,12 +16,13 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = attn
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), act)
+        self.mlp = Mlp(dim, round(dim * mlp_ratio), act)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, ..., N, D) -> (B, ..., N, D)."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+    def forward(self, x: Tensor, only_first: bool = False) -> Tensor:
+        """(B, ..., N, D) -> (B, ..., N, D), or with `only_first` the first token of that, (B, ..., 1, D)."""
+        attn = self.attn.of_first if only_first else self.attn
+        x = (x[..., :1, :] if only_first else x) + self.drop_path(attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -47,7 +48,7 @@ class FactorisedBlock(nn.Module):
         super().__init__()
         self.norm_space, self.attn_space = nn.LayerNorm(dim, eps=NORM_EPS), space
         self.norm_time, self.attn_time = nn.LayerNorm(dim, eps=NORM_EPS), time
-        self.norm_mlp, self.mlp = nn.LayerNorm(dim, eps=NORM_EPS), Mlp(dim, int(dim * mlp_ratio), act)
+        self.norm_mlp, self.mlp = nn.LayerNorm(dim, eps=NORM_EPS), Mlp(dim, round(dim * mlp_ratio), act)
         self.drop_path = DropPath(drop_path)
         self.time_first = time_first
 

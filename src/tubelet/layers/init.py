@@ -12,8 +12,11 @@ def learned_table(*shape: int) -> nn.Parameter:
 
 
 def init_as_timm(module: nn.Module) -> None:
-    """For `nn.Module.apply`: truncated normal of deviation 0.02 for matrices, zero for biases, as in timm's ViT."""
-    if isinstance(module, nn.Linear | nn.Conv3d):
+    """For `nn.Module.apply`: truncated normal of deviation 0.02 for linear layers, zero for their biases.
+
+    So in timm's ViT and in TimeSformer's official code. Both leave the patches as torch starts a convolution.
+    """
+    if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         zero_bias(module)
 

@@ -1,4 +1,4 @@
-"""What models on a grid of tokens share: those in vivit.py, vivit_compressed.py and vivit_hierarchical.py.
+"""What models on a grid of tokens share: those of the files vivit*.py, and one of timesformer.py.
 
 Letters: B clips, C = 3 channels, T H W frames and pixels, t h w tokens along each axis, s = h * w, D width.
 """

@@ -5,7 +5,7 @@ Its ways to attend (section 3), and the one that the note adds (section 2):
 
     Divided        in each block over time at each place, then over space in each frame: TimeSformer
     JointSpaceTime every token attends to every token
-    SpaceOnly      within each frame, then the mean of the frames: blind to order
+    SpaceOnly      within each frame, then the mean of the frames: blind to their order
     Alternating    one block over time, the next over space
 
 Letters: B clips, C = 3 channels, T H W frames and pixels, t tokens in time, s = h * w in space, D width. The official
@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from tubelet.layers.attention import Attention, TimeAttention
 from tubelet.layers.block import NORM_EPS, Block, DropPath, Mlp, drop_path_rates, stack
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
-from tubelet.layers.encoder import Encoder
+from tubelet.layers.encoder import Encoder, through
 from tubelet.layers.init import init_as_timm, learned_table, zero_linear
 from tubelet.layers.position import SpaceTime
-from tubelet.layers.readout import ClassToken, Mean
+from tubelet.layers.readout import ClassToken
+from tubelet.models.grid import Grid
 
 
 class Divided(nn.Module):
@@ -66,6 +67,7 @@ class Divided(nn.Module):
         forget_time(self.pos_embed)
         for block in blocks:  # at the start each is a block of an image model, in the official code too
             zero_linear(block.temporal_fc)
+        self.in_full = False  # True: the last block makes all tokens, as published; for counts and comparisons
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
@@ -74,8 +76,10 @@ class Divided(nn.Module):
         positions = self.pos_embed()  # (1, 1 + t * s, D)
         grid = grid + positions[:, 1:].unflatten(1, grid.shape[1:3])
         cls = (self.cls_token + positions[:, :1]).expand(len(grid), -1, -1)  # (B, 1, D)
-        for block in self.blocks:
+        *before, last = self.blocks
+        for block in before:
             cls, grid = block(cls, grid)
+        cls, _ = last(cls, grid, only_class=not self.in_full)
         return self.head(self.norm(cls[:, 0]))
 
 
@@ -102,6 +106,7 @@ class JointSpaceTime(nn.Module):
         self.encoder = Encoder(dim, blocks, SpaceTime, (t, h * w), ClassToken)
         self.head = nn.Linear(dim, num_classes)
         self.apply(init_as_timm)
+        nn.init.trunc_normal_(self.encoder.cls_token, std=0.02)
         forget_time(self.encoder.pos_embed)
 
     def forward(self, video: Tensor) -> Tensor:
@@ -137,6 +142,7 @@ class SpaceOnly(nn.Module):
         self.blocks = nn.Sequential(*image_blocks(dim, depth, heads, mlp_ratio, drop_path))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.head = nn.Linear(dim, num_classes)
+        self.in_full = False  # as in `Divided`
         self.apply(init_as_timm)
 
     def forward(self, video: Tensor) -> Tensor:
@@ -145,11 +151,11 @@ class SpaceOnly(nn.Module):
         grid = self.patch_embed(video)  # (B, t, s, D)
         frames = grid.flatten(0, 1)  # (B * t, s, D)
         frames = torch.cat([self.cls_token.expand(len(frames), -1, -1), frames], dim=1) + self.pos_embed
-        cls = self.blocks(frames)[:, 0].unflatten(0, grid.shape[:2])  # (B, t, D)
+        cls = through(self.blocks, frames, only_first=not self.in_full)[:, 0].unflatten(0, grid.shape[:2])  # (B, t, D)
         return self.head(self.norm(cls.mean(1)))
 
 
-class Alternating(nn.Module):
+class Alternating(Grid):
     """TimeSformer, alternating layers (section 2 of the note): one block over time, the next over space.
 
     The blocks are those of an image model, so that there are twice as many MLPs for each attention as in `Divided`.
@@ -168,23 +174,9 @@ class Alternating(nn.Module):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.1,
     ):
-        super().__init__()
-        self.size = clip_size(num_frames, crop)
-        t, h, w = token_grid(self.size, tubelet)
-        self.patch_embed = TubeletEmbed(tubelet, dim)
-        self.pos_embed = SpaceTime(t, h * w, dim, class_token=False)
-        self.blocks = nn.Sequential(*image_blocks(dim, depth, heads, mlp_ratio, drop_path, TimeAttention, Attention))
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.readout = Mean()
-        self.head = nn.Linear(dim, num_classes)
-        self.apply(init_as_timm)
-
-    def forward(self, video: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> logits (B, num_classes)."""
-        check_clip(video, self.size)
-        grid = self.patch_embed(video)  # (B, t, s, D)
-        grid = self.blocks(grid + self.pos_embed().unflatten(1, grid.shape[1:3]))
-        return self.head(self.readout(grid.flatten(1, 2), self.norm))
+        blocks = image_blocks(dim, depth, heads, mlp_ratio, drop_path, TimeAttention, Attention)
+        size = clip_size(num_frames, crop)
+        super().__init__(num_classes, size, tubelet, dim, blocks, SpaceTime, init=lambda net: net.apply(init_as_timm))
 
 
 class DividedBlock(nn.Module):
@@ -197,7 +189,7 @@ class DividedBlock(nn.Module):
     def __init__(self, dim: int, heads: int, mlp_ratio: float, drop_path: float):
         super().__init__()
         self.temporal_norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.temporal_attn = Attention(dim, heads)
+        self.temporal_attn = TimeAttention(dim, heads)
         self.temporal_fc = nn.Linear(dim, dim)
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = Attention(dim, heads)
@@ -206,17 +198,19 @@ class DividedBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.drop_part = DropPath(drop_path, axes=2)
 
-    def forward(self, cls: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, D), (B, t, s, D) -> the same."""
-        tubes = self.temporal_norm1(grid).transpose(1, 2)  # (B, s, t, D)
-        grid = grid + self.temporal_fc(self.drop_part(self.temporal_attn(tubes))).transpose(1, 2)
+    def forward(self, cls: Tensor, grid: Tensor, only_class: bool = False) -> tuple[Tensor, Tensor]:
+        """(B, 1, D), (B, t, s, D) -> the same; with `only_class` the grid is not brought to its end."""
+        tubes = self.temporal_attn(self.temporal_norm1(grid)).transpose(1, 2)  # (B, s, t, D)
+        grid = grid + self.temporal_fc(self.drop_part(tubes).transpose(1, 2))
 
         copies = cls[:, None].expand(-1, grid.shape[1], -1, -1)  # (B, t, 1, D)
-        frames = self.norm1(torch.cat([copies, grid], dim=2))  # (B, t, 1 + s, D)
-        frames = self.drop_part(self.attn(frames))
-        cls, grid = cls + frames[:, :, 0].mean(1, keepdim=True), grid + frames[:, :, 1:]
+        attn = self.attn.of_first if only_class else self.attn
+        frames = self.drop_part(attn(self.norm1(torch.cat([copies, grid], dim=2))))  # (B, t, 1 + s, D) or (B, t, 1, D)
+        cls = cls + frames[:, :, 0].mean(1, keepdim=True)
+        if only_class:
+            return cls + self.drop_path(self.mlp(self.norm2(cls))), grid
 
-        x = torch.cat([cls, grid.flatten(1, 2)], dim=1)  # (B, 1 + t * s, D)
+        x = torch.cat([cls, (grid + frames[:, :, 1:]).flatten(1, 2)], dim=1)  # (B, 1 + t * s, D)
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x[:, :1], x[:, 1:].unflatten(1, grid.shape[1:3])
 

@@ -22,6 +22,7 @@ from tubelet.training.ranks import children_run, is_first_rank
 from tubelet.training.record import is_finished, recorded
 from tubelet.training.resume import check_resumable
 from tubelet.training.saving import SaveLast
+from tubelet.training.speed import speed_up
 from tubelet.video.annotations import Catalogue
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
         predictor = build.build_predictor(cfg, len(catalogue.classes))
         record["parameters"] = sum(p.numel() for p in predictor.parameters())
         record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
+        speed_up(predictor.model, cfg.compile, cfg.activation_checkpointing)
         config = build.save_config(cfg)
         classifier = Classifier(predictor, build.build(cfg.optim), {"config": config, "classes": catalogue.classes})
         trainer = build.build_trainer(cfg, progress_bar=sys.stderr.isatty())
