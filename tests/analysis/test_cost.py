@@ -115,15 +115,25 @@ def kept_for_real(model, video):
 @pytest.mark.parametrize(
     "build",
     [
-        partial(vivit.Joint, 7, 4, 32, dim=24, depth=2, heads=3),
-        partial(timesformer.Divided, 7, 4, 32, dim=24, depth=2, heads=3),
+        partial(vivit.Joint, 7, 6, (32, 80), dim=24, depth=2, heads=4),
+        partial(timesformer.Divided, 7, 3, (32, 80), dim=24, depth=2, heads=4),
         partial(
-            mvit.MViT, 7, 4, 32, dim=16, depths=(1, 1), q_strides=((1, 1, 1), (1, 2, 2)), kv_strides=((1, 2, 2),) * 2
+            mvit.MViT,
+            7,
+            6,
+            (32, 80),
+            dim=16,
+            depths=(1, 1),
+            q_strides=((1, 1, 1), (1, 2, 2)),
+            kv_strides=((1, 2, 2),) * 2,
         ),
     ],
 )
 def test_kept_bytes_are_those_that_torch_keeps_in_a_real_step(build):
-    assert count(build, 4, 32).kept_bytes == kept_for_real(build().train(), torch.rand(1, 3, 4, 32, 32))
+    _, num_frames, crop = build.args
+    assert count(build, num_frames, crop).kept_bytes == kept_for_real(
+        build().train(), torch.rand(1, 3, num_frames, *crop)
+    )
 
 
 PAPERS = [  # yaml in conf/model, which holds T and the pixels; M parameters and GMACs of a clip, 400 classes
@@ -156,7 +166,7 @@ def test_eager_attention_is_counted_by_torch_as_here():
     """torch's own counter, on the meta device, where fused attention is taken apart into its two products."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    build = partial(timesformer.Divided, 7, 4, 32, dim=24, depth=2, heads=3)
+    build = partial(timesformer.Divided, 7, 3, (32, 80), dim=24, depth=2, heads=4)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        build()(torch.empty(1, 3, 4, 32, 32))
-    assert count(build, 4, 32).macs(as_run=True) == counter.get_total_flops() // 2
+        build()(torch.empty(1, 3, 3, 32, 80))
+    assert count(build, 3, (32, 80)).macs(as_run=True) == counter.get_total_flops() // 2
