@@ -87,8 +87,8 @@ def test_dropout_before_the_head_acts_in_training_only():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(crop=50), "clip: crop height=50 is not a multiple of the tubelet's 4; the nearest is 48 or 52"),
-        (dict(num_frames=7), "clip: num_frames=7 is not a multiple of the tubelet's 2; the nearest is 6 or 8"),
+        (dict(crop=50), "clip: crop height=50 is not a multiple of patch_stride's 4; the nearest is 48 or 52"),
+        (dict(num_frames=7), "clip: num_frames=7 is not a multiple of patch_stride's 2; the nearest is 6 or 8"),
         (dict(heads=5), "model: dim=12 is not a multiple of heads=5"),
         (
             dict(depths=(1, 2, 1)),

@@ -74,8 +74,6 @@ class SplitHeadAttention(Attention):
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """(..., N, heads, d), (..., N', heads, d) twice -> (..., N, heads, d)."""
-    sequences = (
-        each.flatten(0, -4).transpose(1, 2) for each in (q, k, v)
-    )  # (S, heads, N, d): one batch axis, as fused
-    out = F.scaled_dot_product_attention(*sequences)  # kernels want it
-    return out.transpose(1, 2).unflatten(0, q.shape[:-3])
+    clips = q.shape[:-3]
+    q, k, v = (each.flatten(0, -4).transpose(1, 2) for each in (q, k, v))  # (S, heads, N, d): one batch axis, as fused
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).unflatten(0, clips)  # kernels want it

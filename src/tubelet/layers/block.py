@@ -1,6 +1,6 @@
 """The pre-norm transformer block of ViT (Dosovitskiy et al., ICLR 2021), with its parts. D width."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, only_first: bool = False) -> Tensor:
         """(B, ..., N, D) -> (B, ..., N, D), or with `only_first` the first token of that, (B, ..., 1, D)."""
-        attn = self.attn.of_first if only_first else self.attn
+        attn: Callable[[Tensor], Tensor] = getattr(self.attn, "of_first") if only_first else self.attn  # noqa: B009
         x = (x[..., :1, :] if only_first else x) + self.drop_path(attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 

@@ -74,7 +74,7 @@ class MViT(nn.Module):
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
-        t, h, w = token_grid(self.size, patch_stride)
+        t, h, w = token_grid(self.size, patch_stride, "patch_stride")
         self.readout = readout()
         has_token = self.readout.class_token
         self.patch_embed = PatchEmbed(patch_kernel, patch_stride, dim)

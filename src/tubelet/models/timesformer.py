@@ -5,7 +5,7 @@ Its ways to attend (section 3), and the one that the note adds (section 2):
 
     Divided        in each block over time at each place, then over space in each frame: TimeSformer
     JointSpaceTime every token attends to every token
-    SpaceOnly      within each frame, then the mean of the frames: blind to their order
+    SpaceOnly      within each frame, then the mean of the frames: blind to the order of tubelets
     Alternating    one block over time, the next over space
 
 Letters: B clips, C = 3 channels, T H W frames and pixels, t tokens in time, s = h * w in space, D width. The official
@@ -116,9 +116,10 @@ class JointSpaceTime(nn.Module):
 
 
 class SpaceOnly(nn.Module):
-    """TimeSformer, space only (section 3 of Bertasius et al.): attention within each frame, blind to order.
+    """TimeSformer, space only (section 3 of Bertasius et al.): within each frame, blind to the order of tubelets.
 
-    The mean over the frames comes before the last norm, as in the official code.
+    The official code's are single frames; within a longer one the embedding sees their order. The mean over the frames
+    comes before the last norm, as in the official code.
     """
 
     def __init__(
