@@ -125,6 +125,7 @@ def graph_breaks(model: nn.Module, video: Tensor) -> int:
 def top_operations(step: Callable[[], object], device: str, most: int = 10) -> list[tuple[str, int, float, float]]:
     """Name, calls, milliseconds, share of the step: of kernels on a GPU, of operators on a CPU."""
     activity = ProfilerActivity.CUDA if device == "cuda" else ProfilerActivity.CPU
+    step()  # what is made once is no part of a step
     with profile(activities=[activity]) as profiled:
         step()
         if device == "cuda":
