@@ -6,6 +6,7 @@ A column is a model as it runs: `peer` and `ours`, and where both are compiled a
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +107,7 @@ class Contest:
         tables = []
         for column in self.columns:
             self.tell(f"{column}: profile of a training step")
-            found = top_operations(lambda column=column: self.step(column), self.setting.device)
+            found = top_operations(partial(self.step, column), self.setting.device)
             tables.append(operations_table(column, found))
         return "\n\n".join(tables)
 
@@ -135,7 +136,7 @@ class Contest:
 
     def _in_turns(self, measure: str, call: Callable[[str], object], train: bool) -> Readings:
         self._train(train)
-        calls = {column: lambda column=column: call(column) for column in self.columns}
+        calls = {column: partial(call, column) for column in self.columns}
         seconds = in_turns(calls, self.setting.rounds, self.now, lambda line: self.tell(f"{measure}, {line}"))
         return Readings(self.name, measure, "s", seconds)
 

@@ -37,7 +37,7 @@ def main() -> None:
         torch.set_num_threads(told.threads)
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     setting = Setting(told.device, told.dtype == "bf16", told.threads, told.rounds, told.compile, peak(told))
-    pages, readings = [head(told)], []
+    pages, readings = [head(told)], list[Readings]()
     for name in told.models:
         try:
             page, of_model = compare(name, told.size == "small", told.batch, setting, told.profile)

@@ -9,6 +9,7 @@ import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,20 +67,19 @@ class Logits(nn.Module):
 def vivit_joint(num_frames: int, crop: int) -> Pair:
     from transformers import VivitConfig, VivitForVideoClassification
 
-    shape = dict(num_frames=num_frames, image_size=crop, num_labels=CLASSES)
-    peer = VivitForVideoClassification(VivitConfig(**shape))
+    peer = VivitForVideoClassification(VivitConfig(num_frames=num_frames, image_size=crop, num_labels=CLASSES))
     return of_transformers(peer, partial(Joint, CLASSES, num_frames, crop))
 
 
 def timesformer(num_frames: int, crop: int) -> Pair:
     from transformers import TimesformerConfig, TimesformerForVideoClassification
 
-    shape = dict(num_frames=num_frames, image_size=crop, num_labels=CLASSES)
-    peer = TimesformerForVideoClassification(TimesformerConfig(**shape))
+    config = TimesformerConfig(num_frames=num_frames, image_size=crop, num_labels=CLASSES)
+    peer = TimesformerForVideoClassification(config)
     return of_transformers(peer, partial(Divided, CLASSES, num_frames, crop, drop_path=0.0))
 
 
-def of_transformers(peer: nn.Module, build: Callable[[], nn.Module]) -> Pair:
+def of_transformers(peer: Any, build: Callable[[], nn.Module]) -> Pair:
     """With the attention that their library chooses by itself: SDPA where the class has it."""
     ours = build()
     start_from(ours, understand(filled(peer).state_dict()))
@@ -93,8 +93,10 @@ def mvit_v2_s(num_frames: int, crop: int) -> Pair:
 
 
 def mvit_v1_b(num_frames: int, crop: int) -> Pair:
-    v1 = dict(attention=PoolingAttention, position=SpaceTime, widen_in_mlp=True)
-    build = partial(MViT, CLASSES, num_frames, crop, drop_path=0.0, head_dropout=0.0, **v1)
+    build = partial(
+        MViT, CLASSES, num_frames, crop, drop_path=0.0, head_dropout=0.0,
+        attention=PoolingAttention, position=SpaceTime, widen_in_mlp=True,
+    )  # fmt: skip
     return of_torchvision(num_frames, crop, build, v2=False)
 
 

@@ -1,7 +1,7 @@
 """What benchmarks/models.py has read, as Markdown and as CSV."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -53,7 +53,7 @@ def table(readings: Sequence[Readings], compiled: bool) -> str:
     return "\n".join(lines)
 
 
-def with_range(values: Sequence[float], written) -> str:
+def with_range(values: Sequence[float], written: Callable[[float], str]) -> str:
     """Median (least to greatest); one value is written alone."""
     middle = written(median(values))
     return middle if len(values) == 1 else f"{middle} ({written(min(values))} to {written(max(values))})"
