@@ -15,9 +15,6 @@ from transformers import TimesformerConfig, TimesformerForVideoClassification, V
 from tubelet.evaluation import fetch
 from tubelet.evaluation.pretrained import load_pretrained
 from tubelet.evaluation.published import CATALOGUE, Published
-from tubelet.layers.position import OneTable
-from tubelet.models.positions import Positions
-from tubelet.models.source import Source
 from tubelet.models.timesformer import Divided
 from tubelet.models.vivit import FactorisedEncoder, Joint
 
@@ -89,18 +86,6 @@ def test_positions_of_another_clip_are_resampled_only_when_that_is_meant(vivit):
     assert account.lines()[1:2] == [
         "resized  encoder.pos_embed.table: 2x2x2 places to 3x2x3, bicubic in space, linear in time"
     ]
-
-
-def test_a_table_that_does_not_tell_its_clip_is_not_guessed():
-    """128 rows are 8 x 4 x 4, or 32 x 2 x 2: for a clip of 8 x 2 x 2 tokens, both are one axis away."""
-    weights = {"pos_embed": torch.zeros(1, 1 + 128, 12), "cls_token": torch.zeros(1, 1, 12)}
-    positions = Positions(Source("", weights, joint=True), (16, 8, 8), (2, 4, 4), ["frames", "crop"])
-    message = (
-        "its 128 positions are not those of this clip's 8x2x2 tokens, and do not tell of which clip they are; "
-        "give clip.num_frames and clip.crop that they were trained on"
-    )
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        positions.table("", "table", OneTable(8, 4, 12, class_token=True), 33)
 
 
 def test_another_normalisation_is_an_error_that_names_the_override(timesformer):
@@ -205,7 +190,7 @@ def test_other_gelu_and_readout_are_told_with_their_overrides(tmp_path):
     state = {name.removeprefix("encoder."): value for name, value in joint().state_dict().items()}
     state = {name: value for name, value in state.items() if name not in ("cls_token", "pos_embed.table")}
     torch.save({"module": state}, tmp_path / "videomae.pth")
-    node = {"pretrained": str(tmp_path / "videomae.pth"), "accept": ["normalisation"]}
+    node = {"pretrained": str(tmp_path / "videomae.pth"), "accept": ["normalisation", "frames", "crop"]}
     assert told(ValueError, joint(), node, HALF) == (
         f"model.pretrained={tmp_path}/videomae.pth: its GELU is exact, the model's is the tanh form; "
         "type model.exact_gelu=true"

@@ -10,12 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tubelet.layers.position import SpaceTime
+from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import Mean, NormedMean
 from tubelet.models.layouts import of_same_model, understand
+from tubelet.models.positions import Positions
 from tubelet.models.pretrained import start_from
 from tubelet.models.resample import average, central_frame, resize_space, resize_space_time, resize_time, tile_space
-from tubelet.models.source import HALF
+from tubelet.models.source import HALF, Source
 from tubelet.models.timesformer import Alternating, Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import (
     FactorisedAttention,
@@ -244,6 +245,108 @@ def test_the_class_tokens_position_is_kept_apart():
     assert "3x3 places to 2x5, bicubic; repeated for 3 times" in account.resized
 
 
+def test_positions_of_as_many_places_in_another_shape_are_resampled():
+    """16 places of an image are 4 x 4, also where the clip has 2 x 8."""
+    state = image_vit(places=16)
+    model, account = inflated(SpaceOnly(7, 3, (8, 32), (1, PATCH, PATCH), **SIZE), state)
+    assert list(account.resized) == ["4x4 places to 2x8, bicubic"]
+    places = resize_space(state["pos_embed"][:, 1:], (4, 4), (2, 8))
+    torch.testing.assert_close(model.pos_embed[:, 1:], places, rtol=0, atol=1e-12)
+
+
+def table_of(source, size, tubelet, accept=(), kind="table", prefix=""):
+    """(the table (1, rows, D) that a model of this clip gets, its positions). Without a class token."""
+    positions = Positions(source, size, tubelet, accept)
+    t, h, w = positions.grid
+    module = (OneTable if kind == "table" else SpaceTime)(t, h * w, 2, class_token=False)
+    rows = {"space.": h * w, "time.": t}.get(prefix, t * h * w if kind == "table" else h * w)
+    return positions.table(prefix, kind, module, rows), positions
+
+
+def random_table(rows):
+    return torch.randn(1, rows, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(rows))
+
+
+def test_vivits_table_in_a_clip_of_as_many_tokens_is_another_clip():
+    """Released: 16 x 14 x 14 = 3136, as 4 x 28 x 28 are."""
+    source = Source("", {"pos_embed": random_table(3136)}, joint=True)
+    clip = (8, 448, 448), (2, 16, 16)
+    with pytest.raises(
+        ValueError, match=r"^the weights were trained with clip\.num_frames=32, and this run has 8; type"
+    ):
+        table_of(source, *clip)
+    with pytest.raises(ValueError, match=r"^the weights were trained with clip\.crop=224, and this run has 448; type"):
+        table_of(source, *clip, accept=["frames"])
+    table, positions = table_of(source, *clip, accept=["frames", "crop"])
+    expected = resize_space_time(source.weights["pos_embed"], (16, 14, 14), (4, 28, 28))
+    assert torch.equal(table, expected)
+    assert positions.done == ["16x14x14 places to 4x28x28, bicubic in space, linear in time"]
+
+
+def test_the_clip_that_settings_tell_goes_before_what_a_table_looks_like():
+    source = Source("", {"pos_embed": random_table(3136)}, joint=True, size=(8, 448, 448))
+    table, _ = table_of(source, (8, 448, 448), (2, 16, 16))
+    assert torch.equal(table, source.weights["pos_embed"])
+    source.size = (4, 12, 40)  # 2 x 3 x 10 tokens
+    with pytest.raises(ValueError, match=r"^its 3136 positions are not those of 3x10 places, as its crop has$"):
+        table_of(source, (4, 12, 40), (2, 4, 4))
+
+
+def test_places_of_an_encoder_over_space_are_a_square_too():
+    source = Source("", {"space.pos_embed": random_table(16)})
+    with pytest.raises(
+        ValueError, match=r"^the weights were trained with clip\.crop=16, and this run has \[8,32\]; type"
+    ):
+        table_of(source, (6, 8, 32), (2, 4, 4), prefix="space.")
+    table, _ = table_of(source, (6, 8, 32), (2, 4, 4), accept=["crop"], prefix="space.")
+    assert torch.equal(table, resize_space(source.weights["space.pos_embed"], (4, 4), (2, 8)))
+
+
+def test_of_timesformer_an_equal_number_of_places_is_an_equal_grid_as_in_its_code_and_is_told():
+    source = Source("", {"pos_embed": random_table(16), "time_embed": random_table(3)}, nearest=True)
+    table, positions = table_of(source, (3, 8, 32), (1, 4, 4), kind="space")
+    assert torch.equal(table, source.weights["pos_embed"])
+    assert positions.notes == ["its 16 places are taken for 2x8, as in this clip: the file does not tell"]
+    _, positions = table_of(source, (3, 16, 16), (1, 4, 4), kind="space")
+    assert positions.notes == []
+    source.size = (3, 16, 16)
+    table, _ = table_of(source, (3, 8, 32), (1, 4, 4), accept=["crop"], kind="space")
+    assert torch.equal(table, resize_space(source.weights["pos_embed"], (4, 4), (2, 8), nearest=True))
+
+
+@pytest.mark.parametrize("accept", [(), ("frames",), ("frames", "crop")])
+def test_a_table_that_does_not_tell_its_clip_is_not_guessed(accept):
+    """1568 rows are 8 x 14 x 14, or 32 x 7 x 7, one axis away from this clip."""
+    message = (
+        "its 1568 positions are not those of this clip's 16x7x7 tokens, and do not tell of which clip they are; "
+        "give clip.num_frames and clip.crop that they were trained on"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        table_of(Source("", {"pos_embed": random_table(1568)}, joint=True), (32, 112, 112), (2, 16, 16), accept)
+
+
+def test_a_table_of_as_many_rows_as_the_clip_has_tokens_is_taken_and_told():
+    source = Source("", {"pos_embed": random_table(784)}, joint=True)
+    table, positions = table_of(source, (32, 112, 112), (2, 16, 16))
+    assert torch.equal(table, source.weights["pos_embed"])
+    assert positions.notes == ["its 784 positions are taken for 16x7x7, as in this clip: the file does not tell"]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: FactorisedEncoder(7, 2, CROP, (2, PATCH, PATCH), time_depth=2, **SIZE),
+        lambda: Joint(7, 6, PATCH, (2, PATCH, PATCH), **SIZE),
+    ],
+    ids=["one time", "one place"],
+)
+def test_models_of_one_time_or_one_place_load_their_own_weights(build):
+    """Then the row of the class token is not to be told by what is left over."""
+    theirs, ours = build(), build()
+    start_from(ours, of_same_model("a run", theirs.state_dict(), HALF))
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
 def test_learned_scales_of_a_branch_are_folded_into_its_last_layer():
     state = image_vit() | {f"blocks.{i}.ls{j}.gamma": torch.full((DIM,), 0.5 * j) for i in range(3) for j in (1, 2)}
     weights = understand(state).weights
@@ -262,7 +365,13 @@ def test_videomaes_pretraining_encoder_loads_without_its_decoder():
         "mask_token": torch.ones(1),
     }
     model = Joint(7, 6, CROP, (2, PATCH, PATCH), readout=NormedMean, exact_gelu=True, **SIZE).double()
-    account = start_from(model, understand(state))
+    message = (
+        "the weights were trained with clip.num_frames=16, and this run has 6; "
+        "type clip.num_frames=16, or model.accept=[frames] to resample their positions"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):  # its sinusoids tell no clip: that of all released
+        start_from(model, understand(state))
+    account = start_from(model, understand(state), accept=("frames", "crop"))
     assert account.layout == "VideoMAE's pretraining"
     assert sorted(account.unused["of the pretraining alone"]) == [
         *("decoder.norm.weight", "encoder_to_decoder.weight", "mask_token")

@@ -106,8 +106,10 @@ def _transformers_timesformer(state: State) -> Source:
 
 
 def _videomae(weights: State) -> Source:
+    """Positions that are computed tell no clip; all that were released are of 16 frames of 224 pixels."""
     fixed = "pos_embed" not in weights
-    return Source("", weights, IMAGENET, joint=True, fixed_positions=fixed, exact_gelu=True)
+    size = (16, 224, 224) if fixed else None
+    return Source("", weights, IMAGENET, joint=True, fixed_positions=fixed, exact_gelu=True, size=size)
 
 
 def _videomae_pretraining(state: State) -> Source:

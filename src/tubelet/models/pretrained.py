@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from tubelet.layers.attention import TimeAttention
 from tubelet.layers.embed import Size3
+from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import NormedMean
 from tubelet.models.account import Account, grouped
 from tubelet.models.fitting import check_shapes
-from tubelet.models.positions import NO_CLASS_TOKEN, Positions
+from tubelet.models.positions import Positions
 from tubelet.models.resample import central_frame, resize_rows
 from tubelet.models.source import PATCHES, Source
 
@@ -45,6 +46,7 @@ def start_from(
     ours = model.state_dict()
     weights = {name: fit.value(name, value).to(value.dtype) for name, value in ours.items()}
     fit.account_for_unused()
+    fit.account.notes += fit.positions.notes
     model.load_state_dict(weights)
     return fit.account
 
@@ -56,12 +58,12 @@ class Fit:
         self.model, self.source, self.inflate, self.accept = model, source, inflate, accept
         self.theirs, self.used = source.weights, set[str]()
         self.account = Account(source.layout, notes=list(source.notes))
-        stride = cast(Size3, model.get_submodule("patch_embed.proj").stride)  # of MViT's overlapping patches too
-        self.positions = Positions(source, cast(Size3, model.size), stride, accept)
         self.of_time = {  # blocks of our own that only attend over time; an image model has none
             name for name, module in model.named_modules() if isinstance(getattr(module, "attn", None), TimeAttention)
         }
         check_shapes(model, source, self.of_time)
+        stride = cast(Size3, model.get_submodule("patch_embed.proj").stride)  # of MViT's overlapping patches too
+        self.positions = Positions(source, cast(Size3, model.size), stride, accept)
 
     def value(self, name: str, ours: Tensor) -> Tensor:
         """What the parameter `name` begins with; the account says where it is from."""
@@ -108,7 +110,8 @@ class Fit:
         return self._found(name, ours, *keys)
 
     def _position(self, name: str, ours: Tensor, prefix: str, part: str) -> Tensor:
-        module = self.model.get_submodule(name.rpartition(".")[0]) if not name.endswith("pos_embed") else None
+        owner = None if name.endswith("pos_embed") else self.model.get_submodule(name.rpartition(".")[0])
+        module = cast(OneTable | SpaceTime | None, owner)
         found = self.positions.table(prefix, part, module, ours.shape[1])
         self.used |= self.positions.used
         if found is None and part == "time":
@@ -192,7 +195,10 @@ class Fit:
                 self.used.add(key)
                 return self.theirs[key]
         if name.endswith("cls_token"):
-            raise ValueError(NO_CLASS_TOKEN)
+            raise ValueError(
+                "it has no class token, and the model reads one out; "
+                "type model.readout._target_=tubelet.layers.readout.Mean (of VideoMAE: NormedMean)"
+            )
         raise ValueError(f"it holds nothing for the model's {name} (looked for {' or '.join(dict.fromkeys(keys))})")
 
     def _checked(self, name: str, key: str, ours: Tensor) -> Tensor:
