@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import re
+import shutil
 import threading
 from functools import partial
 
@@ -15,8 +16,10 @@ from transformers import TimesformerConfig, TimesformerForVideoClassification, V
 from tubelet.evaluation import fetch
 from tubelet.evaluation.pretrained import load_pretrained
 from tubelet.evaluation.published import CATALOGUE, Published
-from tubelet.models.timesformer import Divided
-from tubelet.models.vivit import FactorisedEncoder, Joint
+from tubelet.layers.readout import Mean, NormedMean
+from tubelet.models.timesformer import Divided, JointSpaceTime
+from tubelet.models.vivit import FactorisedAttention, FactorisedEncoder, Joint
+from tubelet.models.vivit_compressed import Compressed, FewTokens
 
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
 KINETICS = {"mean": [0.45] * 3, "std": [0.225] * 3}
@@ -127,6 +130,99 @@ def test_a_checkpoint_of_a_run_starts_a_model_of_other_classes(tmp_path):
     assert "expect clip.mean=[0.5,0.5,0.5]" in told(ValueError, ours, node, KINETICS)
     longer = load_pretrained(joint(num_frames=8), node | {"accept": ["frames"]}, HALF)
     assert list(longer.resized) == ["2x2x2 places to 4x2x2, bicubic in space, linear in time"]
+
+
+def of_run(folder, model, **node):
+    """The `model` node of a run that starts from a run with this model and node."""
+    target = f"{type(model).__module__}.{type(model).__name__}"
+    config = {"model": {"_target_": target, "heads": 2} | node, "clip": HALF | {"num_frames": 4, "crop": 8}}
+    state = {f"predictor.model.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": state, "tubelet": {"config": config, "classes": list("abcde")}}, folder / "run.ckpt")
+    return {"_target_": "another.Class", "pretrained": str(folder / "run.ckpt")}
+
+
+SIZES = dict(num_classes=5, num_frames=4, crop=8, tubelet=(2, 4, 4), **OURS)
+MEAN = {"_target_": "tubelet.layers.readout.NormedMean", "_partial_": True}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "node", "ours", "message"),
+    [
+        (
+            FactorisedAttention(**SIZES, time_first=True),
+            {"time_first": True},
+            FewTokens(**SIZES, regions=(1, 2)),
+            "its blocks attend over time first, the model's over space; FewTokens has no time_first, "
+            "so it cannot take weights of a checkpoint of tubelet's FactorisedAttention",
+        ),
+        (
+            Joint(**SIZES, exact_gelu=True),
+            {"exact_gelu": True},
+            Compressed(**SIZES, tau=2),
+            "its GELU is exact, the model's is the tanh form; Compressed has no exact_gelu, "
+            "so it cannot take weights of a checkpoint of tubelet's Joint",
+        ),
+        (
+            Joint(**SIZES),
+            {},
+            JointSpaceTime(**SIZES),
+            "its GELU is the tanh form, the model's is exact; JointSpaceTime has no exact_gelu, "
+            "so it cannot take weights of a checkpoint of tubelet's Joint",
+        ),
+        (
+            Joint(**SIZES, readout=NormedMean),
+            {"readout": MEAN},
+            Compressed(**SIZES, tau=1, readout=Mean),
+            "its last norm comes after the mean; type model.readout._target_=tubelet.layers.readout.NormedMean",
+        ),
+    ],
+    ids=["order", "exact GELU", "tanh GELU", "readout"],
+)
+def test_a_run_of_another_class_that_computes_something_else_is_refused(theirs, node, ours, message, tmp_path):
+    asked = of_run(tmp_path, theirs, **node)
+    assert told(ValueError, ours, asked, HALF) == f"model.pretrained={asked['pretrained']}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "node", "ours"),
+    [
+        (FactorisedAttention(**SIZES), {"time_first": False}, FewTokens(**SIZES, regions=(1, 2))),
+        (Joint(**SIZES, readout=NormedMean), {"readout": MEAN}, Compressed(**SIZES, tau=1, readout=NormedMean)),
+    ],
+    ids=["order", "readout"],
+)
+def test_a_run_of_another_class_that_computes_the_same_with_its_blocks_is_taken_whole(theirs, node, ours, tmp_path):
+    account = load_pretrained(ours, of_run(tmp_path, theirs, **node), HALF, classes=list("abcde"))
+    assert (account.new, account.resized, account.unused, account.notes) == ({}, {}, {}, [])
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
+def test_heads_and_gelu_of_the_settings_must_be_the_models(vivit, tmp_path):
+    node = {"pretrained": str(vivit)}
+    assert told(ValueError, Joint(**SIZES | dict(heads=3)), node, HALF) == (
+        f"model.pretrained={vivit}: it has 2 heads, the model 3; type model.heads=2"
+    )
+    assert told(ValueError, Joint(**SIZES, exact_gelu=True), node, HALF) == (
+        f"model.pretrained={vivit}: its GELU is the tanh form, the model's is exact; type model.exact_gelu=false"
+    )
+    folder = shutil.copytree(vivit, tmp_path / "copy")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"hidden_act": "gelu"}))
+    load_pretrained(Joint(**SIZES, exact_gelu=True), {"pretrained": str(folder)}, HALF)
+    (folder / "config.json").write_text(json.dumps(settings | {"hidden_act": "relu"}))
+    assert told(ValueError, joint(), {"pretrained": str(folder)}, HALF) == (
+        f"model.pretrained={folder}: its config.json has hidden_act=relu; models here have one of "
+        "gelu, gelu_fast, gelu_new, gelu_pytorch_tanh"
+    )
+
+
+@pytest.mark.parametrize("kind", ["divided_space_time", "space_only"])
+def test_the_account_tells_which_attention_the_settings_have(kind, tmp_path):
+    config = TimesformerConfig(num_frames=4, image_size=8, patch_size=4, attention_type=kind, **WIDTH)
+    TimesformerForVideoClassification(config).save_pretrained(tmp_path)
+    account = load_pretrained(Divided(**SIZES | dict(tubelet=(1, 4, 4))), {"pretrained": str(tmp_path)}, KINETICS)
+    assert account.layout == f"transformers' TimeSformer ({kind})"
+    assert bool(account.new) == (kind == "space_only")
 
 
 def flax_encoder(time_depth):

@@ -100,6 +100,7 @@ def test_recorded_weights_give_the_recorded_logits(name, dtype, atol):
     source = understand(state)
     if "interp" not in name:  # as settings beside the weights would tell
         source.size = tuple(video.shape[2:])
+    source.heads = MODELS[name].keywords["heads"]
     account = start_from(model, source, accept=("frames", "crop"))
     with torch.no_grad():
         logits = model.to(dtype)(video.to(dtype))

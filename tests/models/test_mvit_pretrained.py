@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,23 @@ def test_torchvisions_models_load_whole(name, theirs):
 @THEIRS
 def test_another_clip_is_resampled_only_when_meant(name, theirs):
     model, source = of_config(name, 5, "clip.num_frames=8", "clip.crop=160"), understand(theirs().state_dict())
-    with pytest.raises(ValueError, match=r"model\.accept="):
-        start_from(model, source)
     account = start_from(model, source, accept=("frames", "crop"))
     assert account.resized
     assert list(account.new) == ["for 5 classes, as at the start of training: theirs has 400"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "message"),
+    [
+        ("frames", "rel_pos_h has 111 rows, the model's 79; type the clip.crop of the weights, or model.accept=[crop]"),
+        (
+            "crop",
+            "rel_pos_t has 15 rows, the model's 7; type the clip.num_frames of the weights, or model.accept=[frames]",
+        ),
+    ],
+)
+def test_accepting_other_frames_accepts_no_other_crop(accepted, message):
+    model = of_config("mvit_v2_s", 5, "clip.num_frames=8", "clip.crop=160")
+    source = understand(mvit_v2_s().state_dict())
+    with pytest.raises(ValueError, match=f"^{re.escape(f'its blocks.0.attn.{message} to resample it')}$"):
+        start_from(model, source, accept=[accepted])

@@ -5,6 +5,7 @@ Letters: B clips, C channels, T frames, H W pixels, D width. Sizes differ, so th
 
 import copy
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ SIZE = dict(dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=2.5)
 CROP = (8, 20)  # 2 x 5 patches
 
 
-def image_vit(places=10, seed=0):
+def image_vit(places=10, seed=0, hidden=HIDDEN):
     """{name: tensor} of a random image ViT in timm's layout, with 11 classes, in float64."""
     shapes = {
         "cls_token": (1, 1, DIM),
@@ -50,8 +51,8 @@ def image_vit(places=10, seed=0):
         linear = {
             "attn.qkv": (3 * DIM, DIM),
             "attn.proj": (DIM, DIM),
-            "mlp.fc1": (HIDDEN, DIM),
-            "mlp.fc2": (DIM, HIDDEN),
+            "mlp.fc1": (hidden, DIM),
+            "mlp.fc2": (DIM, hidden),
         }
         for name, shape in linear.items():
             shapes |= {f"blocks.{i}.{name}.weight": shape, f"blocks.{i}.{name}.bias": shape[:1]}
@@ -386,6 +387,16 @@ def test_videomaes_pretraining_encoder_loads_without_its_decoder():
 VIVIT = dict(num_classes=7, num_frames=6, crop=CROP, tubelet=(2, PATCH, PATCH), **SIZE)
 
 
+NO_IMAGE = (
+    "so it cannot take weights of timm's image ViT; those that can: timesformer*, vivit_* but vivit_hierarchical*"
+)
+
+
+def hierarchy():
+    sizes = dict(dims=(DIM, 24), depths=(1, 2), heads=(2, 4), windows=((2, 2, 2),), mlp_ratio=2.5)
+    return Hierarchical(7, 6, (8, 24), tubelet=(1, PATCH, PATCH), **sizes)
+
+
 def without(name):
     return {key: value for key, value in image_vit().items() if key != name}
 
@@ -445,6 +456,22 @@ def without(name):
             {"fc_norm.weight" if k == "norm.weight" else k: v for k, v in image_vit().items()},
             "its last norm comes after the mean; type model.readout._target_=tubelet.layers.readout.NormedMean",
         ),
+        (
+            lambda: Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE),
+            {"fc_norm.weight" if k == "norm.weight" else k: v for k, v in image_vit().items()},
+            f"its last norm comes after the mean; Divided has no readout, {NO_IMAGE}",
+        ),
+        (hierarchy, image_vit(), f"it has 3 blocks, the model 4; Hierarchical has no depth, {NO_IMAGE}"),
+        (
+            lambda: Hierarchical(7, 4, (16, 48), (1, PATCH, PATCH)),
+            image_vit(),
+            f"its width is 12, the model's 192; Hierarchical has no dim, {NO_IMAGE}",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            image_vit(hidden=43),
+            "its MLP is 43 wide, the model's 30; type model.mlp_ratio=3.5833333333333335",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told_with_the_override_and_leaves_the_model_as_it_was(model, state, message):
@@ -453,6 +480,43 @@ def test_what_does_not_fit_is_told_with_the_override_and_leaves_the_model_as_it_
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         start_from(model, understand(state))
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "message"),
+    [
+        (
+            lambda: Joint(**VIVIT, exact_gelu=True),
+            {"exact_gelu": False},
+            "its GELU is the tanh form, the model's is exact; type model.exact_gelu=false",
+        ),
+        (
+            lambda: FewTokens(**VIVIT, regions=(1, 5)),
+            {"exact_gelu": True},
+            "its GELU is exact, the model's is the tanh form; FewTokens has no exact_gelu, so it cannot take weights "
+            "of a paper; those that can: some",
+        ),
+        (
+            lambda: FactorisedAttention(**VIVIT),
+            {"time_first": True},
+            "its blocks attend over time first, the model's over space; type model.time_first=true",
+        ),
+        (lambda: FactorisedAttention(**VIVIT), {"heads": 3}, "it has 3 heads, the model 2; type model.heads=3"),
+    ],
+)
+def test_what_computes_something_else_is_refused_though_all_shapes_fit(model, given, message):
+    source = replace(understand(image_vit()), layout="a paper", models="some", **given)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        start_from(model(), source)
+
+
+def test_heads_that_the_file_does_not_tell_are_told_where_they_are_unusual():
+    note = (
+        "the number of heads does not stand in the file; the model has 2, of 6 channels each, and published ones of 64"
+    )
+    source = understand(image_vit(places=9))
+    assert start_from(Joint(**VIVIT), source).notes == [note]
+    assert start_from(Joint(**VIVIT), replace(source, heads=2)).notes == []
 
 
 def test_an_unknown_layout_is_told_with_the_nearest_known_one():
@@ -479,18 +543,6 @@ def test_models_compressed_in_time_take_an_image_model_too(model):
     blocks = model.blocks if isinstance(model, FewTokens) else model.encoder.blocks
     assert torch.equal(blocks[2].mlp.fc1.weight, image_vit()["blocks.2.mlp.fc1.weight"])
     assert "pos_embed.table" in " ".join(name for names in account.resized.values() for name in names)
-
-
-def hierarchy():
-    sizes = dict(dims=(DIM, 24), depths=(1, 2), heads=(2, 4), windows=((2, 2, 2),), mlp_ratio=2.5)
-    return Hierarchical(7, 6, (8, 24), tubelet=(1, PATCH, PATCH), **sizes)
-
-
-def test_a_hierarchy_of_growing_width_takes_no_image_model():
-    with pytest.raises(
-        ValueError, match=r"^it has 3 blocks, the model 4; type the model\.depths that the weights have$"
-    ):
-        start_from(hierarchy(), understand(image_vit()))
 
 
 def test_a_hierarchy_takes_the_weights_of_another_whole():
