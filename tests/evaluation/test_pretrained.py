@@ -7,10 +7,13 @@ import re
 import shutil
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+from torchvision.models.video import MViT_V1_B_Weights, MViT_V2_S_Weights
 from transformers import TimesformerConfig, TimesformerForVideoClassification, VivitConfig, VivitForVideoClassification
 
 from tubelet.evaluation import fetch
@@ -20,6 +23,7 @@ from tubelet.layers.readout import Mean, NormedMean
 from tubelet.models.timesformer import Divided, JointSpaceTime
 from tubelet.models.vivit import FactorisedAttention, FactorisedEncoder, Joint
 from tubelet.models.vivit_compressed import Compressed, FewTokens
+from tubelet.training.launch import compose_config, config_dir
 
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
 KINETICS = {"mean": [0.45] * 3, "std": [0.225] * 3}
@@ -411,3 +415,43 @@ def test_every_entry_of_the_catalogue_names_a_class_of_ours_and_a_place():
         assert entry.sha256 is None or re.fullmatch("[0-9a-f]{8,64}", entry.sha256)
     places = [(entry.name, entry.target, str(entry.fits)) for entry in CATALOGUE]
     assert len(set(places)) == len(places)
+
+
+IN21K, CLIPS = {"in21k"}, {"in21k", "k400", "videomae", "videomae_k400"}
+MVIT_V2_S = {"k400", "k400_slowfast"}
+NAMES = {  # of every file in conf/model that has any
+    **{"mvit": MVIT_V2_S, "mvit_v2_s": MVIT_V2_S, "mvit_pool_space": MVIT_V2_S},
+    **{f"mvit_{size}": {"k400"} for size in ("v1_b", "v1_b_32x3", "v2_b", "v2_l")},
+    **{"timesformer": {"in21k", "k400", "k600", "ssv2"}},
+    **{f"timesformer_{kind}": IN21K for kind in ("joint", "space_only", "alternating")},
+    **{"vivit_joint": CLIPS, "vivit_factorised_encoder": {"in21k", "k400"}, "vivit_frame_mean": IN21K},
+    **{f"vivit_factorised_{kind}": IN21K for kind in ("attention", "staged", "dot_product")},
+    **{f"vivit_compressed{kind}": IN21K for kind in ("", "_few", "_pool", "_stride")},
+    **{f"vivit_3{kind}": IN21K for kind in ("", "_few", "_pool", "_stride")},
+    **{"vivit_1": IN21K, "vivit_2": IN21K, "vivit_2_staged": IN21K, "vivit_2_pooled": {"in21k", "k400"}},
+}
+
+
+def node_of(path):
+    """The `model` node of a file in conf/model."""
+    cfg = compose_config("train", ["run_dir=x", "name=x", "data=motion", f"model={path.stem}"])
+    return OmegaConf.to_container(cfg.model, resolve=True)
+
+
+@pytest.mark.parametrize("path", sorted(Path(config_dir(), "model").glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_model_has_the_names_of_the_catalogue_that_are_for_it(path):
+    node = node_of(path)
+    entries = [entry for entry in CATALOGUE if entry.is_for(node)]
+    assert {entry.name for entry in entries} == NAMES.get(path.stem, set())
+    assert len({entry.name for entry in entries}) == len(entries)
+    for entry in entries:  # v1 has other weights than v2, of the same width and depth
+        version = re.search("mvit_?(v[12])", entry.source.lower())
+        assert version is None or version[1] == ("v1" if "v1" in path.stem else "v2")
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("mvit_v1_b", MViT_V1_B_Weights), ("mvit_v2_s", MViT_V2_S_Weights)])
+def test_torchvisions_entries_are_what_torchvision_says(name, theirs):
+    node, published = node_of(Path(name)), theirs.KINETICS400_V1
+    (entry,) = [entry for entry in CATALOGUE if entry.is_for(node) and entry.name == "k400"]
+    assert (entry.source, entry.top1) == (published.url, published.meta["_metrics"]["Kinetics-400"]["acc@1"])
+    assert entry.sha256.startswith(published.url.rpartition("-")[2].removesuffix(".pth"))

@@ -120,7 +120,6 @@ def settle(source: Source, weights: Weights, entry: Published | None) -> None:
         side = settings["image_size"]
         source.size = (settings["num_frames"], *((side, side) if isinstance(side, int) else side))
     if entry:
-        source.normalisation = entry.normalisation or source.normalisation
         source.size = source.size or entry.size
 
 
