@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 from torchvision.models.video import MViT_V1_B_Weights, MViT_V2_S_Weights
 from transformers import TimesformerConfig, TimesformerForVideoClassification, VivitConfig, VivitForVideoClassification
 
@@ -20,7 +21,7 @@ from tubelet.evaluation import fetch
 from tubelet.evaluation.pretrained import load_pretrained
 from tubelet.evaluation.published import CATALOGUE, Published
 from tubelet.layers.readout import Mean, NormedMean
-from tubelet.models.timesformer import Divided, JointSpaceTime
+from tubelet.models.timesformer import Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import FactorisedAttention, FactorisedEncoder, Joint
 from tubelet.models.vivit_compressed import Compressed, FewTokens
 from tubelet.training.launch import compose_config, config_dir
@@ -229,6 +230,28 @@ def test_the_account_tells_which_attention_the_settings_have(kind, tmp_path):
     assert bool(account.new) == (kind == "space_only")
 
 
+def test_names_that_two_layouts_share_are_told(tmp_path):
+    weights = SpaceOnly(**SIZES | dict(tubelet=(1, 4, 4))).state_dict()
+    weights["patch_embed.proj.weight"] = weights["patch_embed.proj.weight"][:, :, 0]
+    torch.save(weights, tmp_path / "bare.pth")
+    torch.save({f"model.{name}": value for name, value in weights.items()}, tmp_path / "wrapped.pth")
+    ours = SpaceOnly(**SIZES | dict(tubelet=(1, 4, 4)))
+    bare = load_pretrained(ours, {"pretrained": str(tmp_path / "bare.pth")}, HALF)
+    assert bare.notes[:1] == [
+        "taken for timm's image ViT; the same names could be those of a space-only TimeSformer without its `model.`, "
+        "of mean 0.45 and std 0.225"
+    ]
+    wrapped = load_pretrained(ours, {"pretrained": str(tmp_path / "wrapped.pth")}, KINETICS)
+    assert wrapped.notes[:1] == [
+        "taken for the official TimeSformer; the same names could be those of an image ViT behind `model.`, "
+        "of mean 0.5 and std 0.5"
+    ]
+    save_file(weights, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}))
+    known = load_pretrained(ours, {"pretrained": str(tmp_path)}, HALF)
+    assert not [note for note in known.notes if note.startswith("taken for timm")]
+
+
 def flax_encoder(time_depth):
     """A factorised encoder under scenic's names, as in a checkpoint with an optimiser's state."""
     generator = np.random.default_rng(0)
@@ -379,6 +402,34 @@ def test_a_url_is_fetched_once_and_a_name_of_the_catalogue_is_checked_against_it
     monkeypatch.setattr(fetch, "CATALOGUE", [entry(hashlib.sha256(content).hexdigest())])
     account = load_pretrained(joint(), JOINT | {"pretrained": "tiny"}, HALF)
     assert account.notes[:1] == [f"from {named}, CC0, published top-1 12.5 %"]
+
+
+def test_a_file_that_lies_in_the_cache_is_checked_too(server, monkeypatch):
+    _, address = server
+    url = f"{address}/a/named.pth"
+    place = fetch.place_of(url)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"rubbish")
+    monkeypatch.setattr(fetch, "CATALOGUE", [Published("tiny", JOINT["_target_"], {}, url, "CC0", None, "0" * 8)])
+    assert told(ValueError, joint(), JOINT | {"pretrained": "tiny"}, HALF) == (
+        f"model.pretrained: {place} has another sha256 than 00000000 of {url}; delete it, or mend it"
+    )
+
+
+def test_each_url_has_a_place_of_its_own_within_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUBELET_CACHE", str(tmp_path))
+    place = fetch.place_of
+    assert place("https://host:8/a/checkpoint") == tmp_path / "host:8/a/checkpoint"
+    digest = hashlib.sha256(b"id=1").hexdigest()[:16]
+    assert place("https://host/a/download?id=1") == tmp_path / f"host/a/{digest}/download"
+    assert place("https://host/a/download?id=1") != place("https://host/a/download?id=2")
+    for url in ("https://host/../../../etc/x.pth", "https://../x.pth", "https://host/..", "https://host/"):
+        with pytest.raises(
+            ValueError, match=f"^model.pretrained={url}: a url of a file is needed, without `..` in it$"
+        ):
+            place(url)
+    missing = "model.pretrained=../nowhere: there is no such file, and no such name"
+    assert told(FileNotFoundError, joint(), {"pretrained": "../nowhere"}, HALF).startswith(missing)
 
 
 def test_offline_the_error_says_which_file_to_put_where(tmp_path, monkeypatch, server, vivit):

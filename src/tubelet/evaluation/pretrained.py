@@ -106,6 +106,8 @@ def settle(source: Source, weights: Weights, entry: Published | None) -> None:
     mean, std = (told.get(key, settings.get(f"image_{key}")) for key in ("mean", "std"))
     if mean and std:
         source.normalisation = (tuple(mean), tuple(std))
+    elif source.lookalike:
+        source.notes.append(f"taken for {source.layout}; the same names could be those of {source.lookalike}")
     source.heads = settings.get("num_attention_heads", source.heads)
     if "hidden_act" in settings:
         if settings["hidden_act"] not in EXACT_GELU:

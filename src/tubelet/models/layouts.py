@@ -91,12 +91,14 @@ def without_prefix(state: Mapping[str, Tensor]) -> State:
 
 def _timm(state: State) -> Source:
     unused = {"pre_logits.": "belongs to their head", "head_dist.": "belongs to their head"}
-    return Source("", from_timm(state), image=True, expected_unused=unused)
+    lookalike = "a space-only TimeSformer without its `model.`, of mean 0.45 and std 0.225"
+    return Source("", from_timm(state), image=True, expected_unused=unused, lookalike=lookalike)
 
 
 def _timesformer(state: State) -> Source:
     weights = from_timm({name.removeprefix("model."): value for name, value in state.items()})
-    return Source("", weights, KINETICS, nearest=True, exact_gelu=True)
+    image = "" if "time_embed" in weights else "an image ViT behind `model.`, of mean 0.5 and std 0.5"
+    return Source("", weights, KINETICS, nearest=True, exact_gelu=True, lookalike=image)
 
 
 def _transformers_vivit(names: Mapping[str, str], state: State) -> Source:

@@ -30,6 +30,7 @@ class Source:
     other_classes: the head is known to be for other classes than those of the run, and is left out
     expected_unused: beginnings of names that no model of ours needs -> why
     notes: what the layout cannot tell
+    lookalike: another layout with the same names; of interest where nothing beside the weights tells the normalisation
     """
 
     layout: str
@@ -48,3 +49,4 @@ class Source:
     other_classes: bool = False
     expected_unused: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lookalike: str = ""
