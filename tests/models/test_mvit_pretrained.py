@@ -1,13 +1,12 @@
 """MViT's published layouts, told apart by their names and loaded as `model.pretrained` loads them."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden import FILES, model_of
 from torchvision.models.video import mvit_v1_b, mvit_v2_s
 
 from tubelet.models.layouts import understand
@@ -15,17 +14,14 @@ from tubelet.models.pretrained import start_from
 from tubelet.training.build import build_model
 from tubelet.training.launch import compose_config
 
-spec = importlib.util.spec_from_file_location("golden", Path(__file__).with_name("test_mvit_golden.py"))
-golden = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(golden)
 THEIRS = pytest.mark.parametrize(("name", "theirs"), [("mvit_v1_b", mvit_v1_b), ("mvit_v2_s", mvit_v2_s)])
 
 
-@pytest.mark.parametrize("file", golden.FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 @torch.no_grad()
 def test_recorded_weights_of_slowfast_give_the_recorded_logits(file):
     arrays = np.load(file)
-    model = golden.model_of(json.loads(str(arrays["meta"])))
+    model = model_of(json.loads(str(arrays["meta"])))
     state = {k.removeprefix("param/"): torch.from_numpy(arrays[k]) for k in arrays.files if k.startswith("param/")}
     account = start_from(model, understand(state))
     assert (account.layout, account.new, account.resized, account.unused) == ("SlowFast's MViT", {}, {}, {})

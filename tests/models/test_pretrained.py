@@ -27,7 +27,7 @@ from tubelet.models.vivit import (
     FrameMean,
     Joint,
 )
-from tubelet.models.vivit_compressed import Compressed, FewTokens, Tubelets
+from tubelet.models.vivit_compressed import Compressed, FewTokens, PoolTime, StrideTime, Tubelets
 from tubelet.models.vivit_hierarchical import Hierarchical
 
 DIM, HEADS, DEPTH, PATCH, HIDDEN = 12, 2, 3, 4, 30
@@ -529,20 +529,31 @@ def test_an_unknown_layout_is_told_with_the_nearest_known_one():
     )
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        Tubelets(**VIVIT),
-        Compressed(**VIVIT | dict(tubelet=(1, PATCH, PATCH), tau=3)),
-        FewTokens(**VIVIT | dict(tubelet=(1, PATCH, PATCH), regions=(2, 1))),
-    ],
-    ids=lambda model: type(model).__name__,
-)
-def test_models_compressed_in_time_take_an_image_model_too(model):
-    model, account = inflated(model)
-    blocks = model.blocks if isinstance(model, FewTokens) else model.encoder.blocks
-    assert torch.equal(blocks[2].mlp.fc1.weight, image_vit()["blocks.2.mlp.fc1.weight"])
-    assert "pos_embed.table" in " ".join(name for names in account.resized.values() for name in names)
+def test_few_tokens_begins_as_the_image_model_on_each_frame():
+    """Attention over time, of whichever regions, begins by adding nothing."""
+    model, _ = inflated(FewTokens(7, 6, CROP, (2, 1), (1, PATCH, PATCH), **SIZE))
+    video = frames(6)
+    of_frames = [features(image_vit(), video[:, :, i], "tanh", class_token=False) for i in range(6)]
+    agree(model, video, torch.stack(of_frames).mean(0))
+
+
+@pytest.mark.parametrize("reduce", [PoolTime, StrideTime])
+def test_a_clip_compressed_in_time_is_to_the_image_model_the_frames_that_are_left(reduce):
+    """Each three equal frames become one, so that joint attention sees a clip of the frames that differ."""
+    model, _ = inflated(Compressed(7, 6, CROP, reduce, 3, (1, PATCH, PATCH), readout=Mean, **SIZE))
+    whole, _ = inflated(Joint(7, 2, CROP, (1, PATCH, PATCH), readout=Mean, **SIZE))
+    whole.head = model.head
+    video = frames(2)
+    with torch.no_grad():
+        expected = whole(video)
+        torch.testing.assert_close(model(video.repeat_interleave(3, dim=2)), expected, rtol=0, atol=1e-9)
+    agree(model, still(6), features(image_vit(), frames(1)[:, :, 0], "tanh", class_token=False))
+
+
+def test_long_tubelets_answer_equal_frames_as_the_image_model_does():
+    model, account = inflated(Tubelets(7, 6, CROP, (3, PATCH, PATCH), readout=Mean, **SIZE))
+    agree(model, still(6), features(image_vit(), frames(1)[:, :, 0], "tanh", class_token=False))
+    assert account.resized["inflated to 3 frames, central frame"] == ["patch_embed.proj.weight"]
 
 
 def test_a_hierarchy_takes_the_weights_of_another_whole():
