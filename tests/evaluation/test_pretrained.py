@@ -4,22 +4,27 @@ import hashlib
 import http.server
 import json
 import re
+import shutil
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
+from torchvision.models.video import MViT_V1_B_Weights, MViT_V2_S_Weights
 from transformers import TimesformerConfig, TimesformerForVideoClassification, VivitConfig, VivitForVideoClassification
 
 from tubelet.evaluation import fetch
 from tubelet.evaluation.pretrained import load_pretrained
 from tubelet.evaluation.published import CATALOGUE, Published
-from tubelet.layers.position import OneTable
-from tubelet.models.positions import Positions
-from tubelet.models.source import Source
-from tubelet.models.timesformer import Divided
-from tubelet.models.vivit import FactorisedEncoder, Joint
+from tubelet.layers.readout import Mean, NormedMean
+from tubelet.models.timesformer import Divided, JointSpaceTime, SpaceOnly
+from tubelet.models.vivit import FactorisedAttention, FactorisedEncoder, Joint
+from tubelet.models.vivit_compressed import Compressed, FewTokens
+from tubelet.training.launch import compose_config, config_dir
 
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
 KINETICS = {"mean": [0.45] * 3, "std": [0.225] * 3}
@@ -91,18 +96,6 @@ def test_positions_of_another_clip_are_resampled_only_when_that_is_meant(vivit):
     ]
 
 
-def test_a_table_that_does_not_tell_its_clip_is_not_guessed():
-    """128 rows are 8 x 4 x 4, or 32 x 2 x 2: for a clip of 8 x 2 x 2 tokens, both are one axis away."""
-    weights = {"pos_embed": torch.zeros(1, 1 + 128, 12), "cls_token": torch.zeros(1, 1, 12)}
-    positions = Positions(Source("", weights, joint=True), (16, 8, 8), (2, 4, 4), ["frames", "crop"])
-    message = (
-        "its 128 positions are not those of this clip's 8x2x2 tokens, and do not tell of which clip they are; "
-        "give clip.num_frames and clip.crop that they were trained on"
-    )
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        positions.table("", "table", OneTable(8, 4, 12, class_token=True), 33)
-
-
 def test_another_normalisation_is_an_error_that_names_the_override(timesformer):
     node, model = {"pretrained": str(timesformer)}, Divided(5, 3, 8, (1, 4, 4), **OURS)
     assert told(ValueError, model, node, HALF) == (
@@ -142,6 +135,121 @@ def test_a_checkpoint_of_a_run_starts_a_model_of_other_classes(tmp_path):
     assert "expect clip.mean=[0.5,0.5,0.5]" in told(ValueError, ours, node, KINETICS)
     longer = load_pretrained(joint(num_frames=8), node | {"accept": ["frames"]}, HALF)
     assert list(longer.resized) == ["2x2x2 places to 4x2x2, bicubic in space, linear in time"]
+
+
+def of_run(folder, model, **node):
+    """The `model` node of a run that starts from a run with this model and node."""
+    target = f"{type(model).__module__}.{type(model).__name__}"
+    config = {"model": {"_target_": target, "heads": 2} | node, "clip": HALF | {"num_frames": 4, "crop": 8}}
+    state = {f"predictor.model.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": state, "tubelet": {"config": config, "classes": list("abcde")}}, folder / "run.ckpt")
+    return {"_target_": "another.Class", "pretrained": str(folder / "run.ckpt")}
+
+
+SIZES = dict(num_classes=5, num_frames=4, crop=8, tubelet=(2, 4, 4), **OURS)
+MEAN = {"_target_": "tubelet.layers.readout.NormedMean", "_partial_": True}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "node", "ours", "message"),
+    [
+        (
+            FactorisedAttention(**SIZES, time_first=True),
+            {"time_first": True},
+            FewTokens(**SIZES, regions=(1, 2)),
+            "its blocks attend over time first, the model's over space; FewTokens has no time_first, "
+            "so it cannot take weights of a checkpoint of tubelet's FactorisedAttention",
+        ),
+        (
+            Joint(**SIZES, exact_gelu=True),
+            {"exact_gelu": True},
+            Compressed(**SIZES, tau=2),
+            "its GELU is exact, the model's is the tanh form; Compressed has no exact_gelu, "
+            "so it cannot take weights of a checkpoint of tubelet's Joint",
+        ),
+        (
+            Joint(**SIZES),
+            {},
+            JointSpaceTime(**SIZES),
+            "its GELU is the tanh form, the model's is exact; JointSpaceTime has no exact_gelu, "
+            "so it cannot take weights of a checkpoint of tubelet's Joint",
+        ),
+        (
+            Joint(**SIZES, readout=NormedMean),
+            {"readout": MEAN},
+            Compressed(**SIZES, tau=1, readout=Mean),
+            "its last norm comes after the mean; type model.readout._target_=tubelet.layers.readout.NormedMean",
+        ),
+    ],
+    ids=["order", "exact GELU", "tanh GELU", "readout"],
+)
+def test_a_run_of_another_class_that_computes_something_else_is_refused(theirs, node, ours, message, tmp_path):
+    asked = of_run(tmp_path, theirs, **node)
+    assert told(ValueError, ours, asked, HALF) == f"model.pretrained={asked['pretrained']}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "node", "ours"),
+    [
+        (FactorisedAttention(**SIZES), {"time_first": False}, FewTokens(**SIZES, regions=(1, 2))),
+        (Joint(**SIZES, readout=NormedMean), {"readout": MEAN}, Compressed(**SIZES, tau=1, readout=NormedMean)),
+    ],
+    ids=["order", "readout"],
+)
+def test_a_run_of_another_class_that_computes_the_same_with_its_blocks_is_taken_whole(theirs, node, ours, tmp_path):
+    account = load_pretrained(ours, of_run(tmp_path, theirs, **node), HALF, classes=list("abcde"))
+    assert (account.new, account.resized, account.unused, account.notes) == ({}, {}, {}, [])
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
+def test_heads_and_gelu_of_the_settings_must_be_the_models(vivit, tmp_path):
+    node = {"pretrained": str(vivit)}
+    assert told(ValueError, Joint(**SIZES | dict(heads=3)), node, HALF) == (
+        f"model.pretrained={vivit}: it has 2 heads, the model 3; type model.heads=2"
+    )
+    assert told(ValueError, Joint(**SIZES, exact_gelu=True), node, HALF) == (
+        f"model.pretrained={vivit}: its GELU is the tanh form, the model's is exact; type model.exact_gelu=false"
+    )
+    folder = shutil.copytree(vivit, tmp_path / "copy")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"hidden_act": "gelu"}))
+    load_pretrained(Joint(**SIZES, exact_gelu=True), {"pretrained": str(folder)}, HALF)
+    (folder / "config.json").write_text(json.dumps(settings | {"hidden_act": "relu"}))
+    assert told(ValueError, joint(), {"pretrained": str(folder)}, HALF) == (
+        f"model.pretrained={folder}: its config.json has hidden_act=relu; models here have one of "
+        "gelu, gelu_fast, gelu_new, gelu_pytorch_tanh"
+    )
+
+
+@pytest.mark.parametrize("kind", ["divided_space_time", "space_only"])
+def test_the_account_tells_which_attention_the_settings_have(kind, tmp_path):
+    config = TimesformerConfig(num_frames=4, image_size=8, patch_size=4, attention_type=kind, **WIDTH)
+    TimesformerForVideoClassification(config).save_pretrained(tmp_path)
+    account = load_pretrained(Divided(**SIZES | dict(tubelet=(1, 4, 4))), {"pretrained": str(tmp_path)}, KINETICS)
+    assert account.layout == f"transformers' TimeSformer ({kind})"
+    assert bool(account.new) == (kind == "space_only")
+
+
+def test_names_that_two_layouts_share_are_told(tmp_path):
+    weights = SpaceOnly(**SIZES | dict(tubelet=(1, 4, 4))).state_dict()
+    weights["patch_embed.proj.weight"] = weights["patch_embed.proj.weight"][:, :, 0]
+    torch.save(weights, tmp_path / "bare.pth")
+    torch.save({f"model.{name}": value for name, value in weights.items()}, tmp_path / "wrapped.pth")
+    ours = SpaceOnly(**SIZES | dict(tubelet=(1, 4, 4)))
+    bare = load_pretrained(ours, {"pretrained": str(tmp_path / "bare.pth")}, HALF)
+    assert bare.notes[:1] == [
+        "taken for timm's image ViT; the same names could be those of a space-only TimeSformer without its `model.`, "
+        "of mean 0.45 and std 0.225"
+    ]
+    wrapped = load_pretrained(ours, {"pretrained": str(tmp_path / "wrapped.pth")}, KINETICS)
+    assert wrapped.notes[:1] == [
+        "taken for the official TimeSformer; the same names could be those of an image ViT behind `model.`, "
+        "of mean 0.5 and std 0.5"
+    ]
+    save_file(weights, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}))
+    known = load_pretrained(ours, {"pretrained": str(tmp_path)}, HALF)
+    assert not [note for note in known.notes if note.startswith("taken for timm")]
 
 
 def flax_encoder(time_depth):
@@ -205,7 +313,7 @@ def test_other_gelu_and_readout_are_told_with_their_overrides(tmp_path):
     state = {name.removeprefix("encoder."): value for name, value in joint().state_dict().items()}
     state = {name: value for name, value in state.items() if name not in ("cls_token", "pos_embed.table")}
     torch.save({"module": state}, tmp_path / "videomae.pth")
-    node = {"pretrained": str(tmp_path / "videomae.pth"), "accept": ["normalisation"]}
+    node = {"pretrained": str(tmp_path / "videomae.pth"), "accept": ["normalisation", "frames", "crop"]}
     assert told(ValueError, joint(), node, HALF) == (
         f"model.pretrained={tmp_path}/videomae.pth: its GELU is exact, the model's is the tanh form; "
         "type model.exact_gelu=true"
@@ -296,6 +404,34 @@ def test_a_url_is_fetched_once_and_a_name_of_the_catalogue_is_checked_against_it
     assert account.notes[:1] == [f"from {named}, CC0, published top-1 12.5 %"]
 
 
+def test_a_file_that_lies_in_the_cache_is_checked_too(server, monkeypatch):
+    _, address = server
+    url = f"{address}/a/named.pth"
+    place = fetch.place_of(url)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"rubbish")
+    monkeypatch.setattr(fetch, "CATALOGUE", [Published("tiny", JOINT["_target_"], {}, url, "CC0", None, "0" * 8)])
+    assert told(ValueError, joint(), JOINT | {"pretrained": "tiny"}, HALF) == (
+        f"model.pretrained: {place} has another sha256 than 00000000 of {url}; delete it, or mend it"
+    )
+
+
+def test_each_url_has_a_place_of_its_own_within_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUBELET_CACHE", str(tmp_path))
+    place = fetch.place_of
+    assert place("https://host:8/a/checkpoint") == tmp_path / "host:8/a/checkpoint"
+    digest = hashlib.sha256(b"id=1").hexdigest()[:16]
+    assert place("https://host/a/download?id=1") == tmp_path / f"host/a/{digest}/download"
+    assert place("https://host/a/download?id=1") != place("https://host/a/download?id=2")
+    for url in ("https://host/../../../etc/x.pth", "https://../x.pth", "https://host/..", "https://host/"):
+        with pytest.raises(
+            ValueError, match=f"^model.pretrained={url}: a url of a file is needed, without `..` in it$"
+        ):
+            place(url)
+    missing = "model.pretrained=../nowhere: there is no such file, and no such name"
+    assert told(FileNotFoundError, joint(), {"pretrained": "../nowhere"}, HALF).startswith(missing)
+
+
 def test_offline_the_error_says_which_file_to_put_where(tmp_path, monkeypatch, server, vivit):
     _, address = server
     url = f"{address}/absent/checkpoint"
@@ -330,3 +466,43 @@ def test_every_entry_of_the_catalogue_names_a_class_of_ours_and_a_place():
         assert entry.sha256 is None or re.fullmatch("[0-9a-f]{8,64}", entry.sha256)
     places = [(entry.name, entry.target, str(entry.fits)) for entry in CATALOGUE]
     assert len(set(places)) == len(places)
+
+
+IN21K, CLIPS = {"in21k"}, {"in21k", "k400", "videomae", "videomae_k400"}
+MVIT_V2_S = {"k400", "k400_slowfast"}
+NAMES = {  # of every file in conf/model that has any
+    **{"mvit": MVIT_V2_S, "mvit_v2_s": MVIT_V2_S, "mvit_pool_space": MVIT_V2_S},
+    **{f"mvit_{size}": {"k400"} for size in ("v1_b", "v1_b_32x3", "v2_b", "v2_l")},
+    **{"timesformer": {"in21k", "k400", "k600", "ssv2"}},
+    **{f"timesformer_{kind}": IN21K for kind in ("joint", "space_only", "alternating")},
+    **{"vivit_joint": CLIPS, "vivit_factorised_encoder": {"in21k", "k400"}, "vivit_frame_mean": IN21K},
+    **{f"vivit_factorised_{kind}": IN21K for kind in ("attention", "staged", "dot_product")},
+    **{f"vivit_compressed{kind}": IN21K for kind in ("", "_few", "_pool", "_stride")},
+    **{f"vivit_3{kind}": IN21K for kind in ("", "_few", "_pool", "_stride")},
+    **{"vivit_1": IN21K, "vivit_2": IN21K, "vivit_2_staged": IN21K, "vivit_2_pooled": {"in21k", "k400"}},
+}
+
+
+def node_of(path):
+    """The `model` node of a file in conf/model."""
+    cfg = compose_config("train", ["run_dir=x", "name=x", "data=motion", f"model={path.stem}"])
+    return OmegaConf.to_container(cfg.model, resolve=True)
+
+
+@pytest.mark.parametrize("path", sorted(Path(config_dir(), "model").glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_model_has_the_names_of_the_catalogue_that_are_for_it(path):
+    node = node_of(path)
+    entries = [entry for entry in CATALOGUE if entry.is_for(node)]
+    assert {entry.name for entry in entries} == NAMES.get(path.stem, set())
+    assert len({entry.name for entry in entries}) == len(entries)
+    for entry in entries:  # v1 has other weights than v2, of the same width and depth
+        version = re.search("mvit_?(v[12])", entry.source.lower())
+        assert version is None or version[1] == ("v1" if "v1" in path.stem else "v2")
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("mvit_v1_b", MViT_V1_B_Weights), ("mvit_v2_s", MViT_V2_S_Weights)])
+def test_torchvisions_entries_are_what_torchvision_says(name, theirs):
+    node, published = node_of(Path(name)), theirs.KINETICS400_V1
+    (entry,) = [entry for entry in CATALOGUE if entry.is_for(node) and entry.name == "k400"]
+    assert (entry.source, entry.top1) == (published.url, published.meta["_metrics"]["Kinetics-400"]["acc@1"])
+    assert entry.sha256.startswith(published.url.rpartition("-")[2].removesuffix(".pth"))

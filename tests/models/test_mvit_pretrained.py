@@ -1,12 +1,12 @@
 """MViT's published layouts, told apart by their names and loaded as `model.pretrained` loads them."""
 
-import importlib.util
 import json
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
 import torch
+from golden import FILES, model_of
 from torchvision.models.video import mvit_v1_b, mvit_v2_s
 
 from tubelet.models.layouts import understand
@@ -14,17 +14,14 @@ from tubelet.models.pretrained import start_from
 from tubelet.training.build import build_model
 from tubelet.training.launch import compose_config
 
-spec = importlib.util.spec_from_file_location("golden", Path(__file__).with_name("test_mvit_golden.py"))
-golden = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(golden)
 THEIRS = pytest.mark.parametrize(("name", "theirs"), [("mvit_v1_b", mvit_v1_b), ("mvit_v2_s", mvit_v2_s)])
 
 
-@pytest.mark.parametrize("file", golden.FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 @torch.no_grad()
 def test_recorded_weights_of_slowfast_give_the_recorded_logits(file):
     arrays = np.load(file)
-    model = golden.model_of(json.loads(str(arrays["meta"])))
+    model = model_of(json.loads(str(arrays["meta"])))
     state = {k.removeprefix("param/"): torch.from_numpy(arrays[k]) for k in arrays.files if k.startswith("param/")}
     account = start_from(model, understand(state))
     assert (account.layout, account.new, account.resized, account.unused) == ("SlowFast's MViT", {}, {}, {})
@@ -46,8 +43,23 @@ def test_torchvisions_models_load_whole(name, theirs):
 @THEIRS
 def test_another_clip_is_resampled_only_when_meant(name, theirs):
     model, source = of_config(name, 5, "clip.num_frames=8", "clip.crop=160"), understand(theirs().state_dict())
-    with pytest.raises(ValueError, match=r"model\.accept="):
-        start_from(model, source)
     account = start_from(model, source, accept=("frames", "crop"))
     assert account.resized
     assert list(account.new) == ["for 5 classes, as at the start of training: theirs has 400"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "message"),
+    [
+        ("frames", "rel_pos_h has 111 rows, the model's 79; type the clip.crop of the weights, or model.accept=[crop]"),
+        (
+            "crop",
+            "rel_pos_t has 15 rows, the model's 7; type the clip.num_frames of the weights, or model.accept=[frames]",
+        ),
+    ],
+)
+def test_accepting_other_frames_accepts_no_other_crop(accepted, message):
+    model = of_config("mvit_v2_s", 5, "clip.num_frames=8", "clip.crop=160")
+    source = understand(mvit_v2_s().state_dict())
+    with pytest.raises(ValueError, match=f"^{re.escape(f'its blocks.0.attn.{message} to resample it')}$"):
+        start_from(model, source, accept=[accepted])

@@ -5,17 +5,19 @@ Letters: B clips, C channels, T frames, H W pixels, D width. Sizes differ, so th
 
 import copy
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tubelet.layers.position import SpaceTime
+from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import Mean, NormedMean
 from tubelet.models.layouts import of_same_model, understand
+from tubelet.models.positions import Positions
 from tubelet.models.pretrained import start_from
 from tubelet.models.resample import average, central_frame, resize_space, resize_space_time, resize_time, tile_space
-from tubelet.models.source import HALF
+from tubelet.models.source import HALF, Source
 from tubelet.models.timesformer import Alternating, Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import (
     FactorisedAttention,
@@ -25,7 +27,7 @@ from tubelet.models.vivit import (
     FrameMean,
     Joint,
 )
-from tubelet.models.vivit_compressed import Compressed, FewTokens, Tubelets
+from tubelet.models.vivit_compressed import Compressed, FewTokens, PoolTime, StrideTime, Tubelets
 from tubelet.models.vivit_hierarchical import Hierarchical
 
 DIM, HEADS, DEPTH, PATCH, HIDDEN = 12, 2, 3, 4, 30
@@ -33,7 +35,7 @@ SIZE = dict(dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=2.5)
 CROP = (8, 20)  # 2 x 5 patches
 
 
-def image_vit(places=10, seed=0):
+def image_vit(places=10, seed=0, hidden=HIDDEN):
     """{name: tensor} of a random image ViT in timm's layout, with 11 classes, in float64."""
     shapes = {
         "cls_token": (1, 1, DIM),
@@ -49,8 +51,8 @@ def image_vit(places=10, seed=0):
         linear = {
             "attn.qkv": (3 * DIM, DIM),
             "attn.proj": (DIM, DIM),
-            "mlp.fc1": (HIDDEN, DIM),
-            "mlp.fc2": (DIM, HIDDEN),
+            "mlp.fc1": (hidden, DIM),
+            "mlp.fc2": (DIM, hidden),
         }
         for name, shape in linear.items():
             shapes |= {f"blocks.{i}.{name}.weight": shape, f"blocks.{i}.{name}.bias": shape[:1]}
@@ -244,6 +246,108 @@ def test_the_class_tokens_position_is_kept_apart():
     assert "3x3 places to 2x5, bicubic; repeated for 3 times" in account.resized
 
 
+def test_positions_of_as_many_places_in_another_shape_are_resampled():
+    """16 places of an image are 4 x 4, also where the clip has 2 x 8."""
+    state = image_vit(places=16)
+    model, account = inflated(SpaceOnly(7, 3, (8, 32), (1, PATCH, PATCH), **SIZE), state)
+    assert list(account.resized) == ["4x4 places to 2x8, bicubic"]
+    places = resize_space(state["pos_embed"][:, 1:], (4, 4), (2, 8))
+    torch.testing.assert_close(model.pos_embed[:, 1:], places, rtol=0, atol=1e-12)
+
+
+def table_of(source, size, tubelet, accept=(), kind="table", prefix=""):
+    """(the table (1, rows, D) that a model of this clip gets, its positions). Without a class token."""
+    positions = Positions(source, size, tubelet, accept)
+    t, h, w = positions.grid
+    module = (OneTable if kind == "table" else SpaceTime)(t, h * w, 2, class_token=False)
+    rows = {"space.": h * w, "time.": t}.get(prefix, t * h * w if kind == "table" else h * w)
+    return positions.table(prefix, kind, module, rows), positions
+
+
+def random_table(rows):
+    return torch.randn(1, rows, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(rows))
+
+
+def test_vivits_table_in_a_clip_of_as_many_tokens_is_another_clip():
+    """Released: 16 x 14 x 14 = 3136, as 4 x 28 x 28 are."""
+    source = Source("", {"pos_embed": random_table(3136)}, joint=True)
+    clip = (8, 448, 448), (2, 16, 16)
+    with pytest.raises(
+        ValueError, match=r"^the weights were trained with clip\.num_frames=32, and this run has 8; type"
+    ):
+        table_of(source, *clip)
+    with pytest.raises(ValueError, match=r"^the weights were trained with clip\.crop=224, and this run has 448; type"):
+        table_of(source, *clip, accept=["frames"])
+    table, positions = table_of(source, *clip, accept=["frames", "crop"])
+    expected = resize_space_time(source.weights["pos_embed"], (16, 14, 14), (4, 28, 28))
+    assert torch.equal(table, expected)
+    assert positions.done == ["16x14x14 places to 4x28x28, bicubic in space, linear in time"]
+
+
+def test_the_clip_that_settings_tell_goes_before_what_a_table_looks_like():
+    source = Source("", {"pos_embed": random_table(3136)}, joint=True, size=(8, 448, 448))
+    table, _ = table_of(source, (8, 448, 448), (2, 16, 16))
+    assert torch.equal(table, source.weights["pos_embed"])
+    source.size = (4, 12, 40)  # 2 x 3 x 10 tokens
+    with pytest.raises(ValueError, match=r"^its 3136 positions are not those of 3x10 places, as its crop has$"):
+        table_of(source, (4, 12, 40), (2, 4, 4))
+
+
+def test_places_of_an_encoder_over_space_are_a_square_too():
+    source = Source("", {"space.pos_embed": random_table(16)})
+    with pytest.raises(
+        ValueError, match=r"^the weights were trained with clip\.crop=16, and this run has \[8,32\]; type"
+    ):
+        table_of(source, (6, 8, 32), (2, 4, 4), prefix="space.")
+    table, _ = table_of(source, (6, 8, 32), (2, 4, 4), accept=["crop"], prefix="space.")
+    assert torch.equal(table, resize_space(source.weights["space.pos_embed"], (4, 4), (2, 8)))
+
+
+def test_of_timesformer_an_equal_number_of_places_is_an_equal_grid_as_in_its_code_and_is_told():
+    source = Source("", {"pos_embed": random_table(16), "time_embed": random_table(3)}, nearest=True)
+    table, positions = table_of(source, (3, 8, 32), (1, 4, 4), kind="space")
+    assert torch.equal(table, source.weights["pos_embed"])
+    assert positions.notes == ["its 16 places are taken for 2x8, as in this clip: the file does not tell"]
+    _, positions = table_of(source, (3, 16, 16), (1, 4, 4), kind="space")
+    assert positions.notes == []
+    source.size = (3, 16, 16)
+    table, _ = table_of(source, (3, 8, 32), (1, 4, 4), accept=["crop"], kind="space")
+    assert torch.equal(table, resize_space(source.weights["pos_embed"], (4, 4), (2, 8), nearest=True))
+
+
+@pytest.mark.parametrize("accept", [(), ("frames",), ("frames", "crop")])
+def test_a_table_that_does_not_tell_its_clip_is_not_guessed(accept):
+    """1568 rows are 8 x 14 x 14, or 32 x 7 x 7, one axis away from this clip."""
+    message = (
+        "its 1568 positions are not those of this clip's 16x7x7 tokens, and do not tell of which clip they are; "
+        "give clip.num_frames and clip.crop that they were trained on"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        table_of(Source("", {"pos_embed": random_table(1568)}, joint=True), (32, 112, 112), (2, 16, 16), accept)
+
+
+def test_a_table_of_as_many_rows_as_the_clip_has_tokens_is_taken_and_told():
+    source = Source("", {"pos_embed": random_table(784)}, joint=True)
+    table, positions = table_of(source, (32, 112, 112), (2, 16, 16))
+    assert torch.equal(table, source.weights["pos_embed"])
+    assert positions.notes == ["its 784 positions are taken for 16x7x7, as in this clip: the file does not tell"]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: FactorisedEncoder(7, 2, CROP, (2, PATCH, PATCH), time_depth=2, **SIZE),
+        lambda: Joint(7, 6, PATCH, (2, PATCH, PATCH), **SIZE),
+    ],
+    ids=["one time", "one place"],
+)
+def test_models_of_one_time_or_one_place_load_their_own_weights(build):
+    """Then the row of the class token is not to be told by what is left over."""
+    theirs, ours = build(), build()
+    start_from(ours, of_same_model("a run", theirs.state_dict(), HALF))
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
 def test_learned_scales_of_a_branch_are_folded_into_its_last_layer():
     state = image_vit() | {f"blocks.{i}.ls{j}.gamma": torch.full((DIM,), 0.5 * j) for i in range(3) for j in (1, 2)}
     weights = understand(state).weights
@@ -262,7 +366,13 @@ def test_videomaes_pretraining_encoder_loads_without_its_decoder():
         "mask_token": torch.ones(1),
     }
     model = Joint(7, 6, CROP, (2, PATCH, PATCH), readout=NormedMean, exact_gelu=True, **SIZE).double()
-    account = start_from(model, understand(state))
+    message = (
+        "the weights were trained with clip.num_frames=16, and this run has 6; "
+        "type clip.num_frames=16, or model.accept=[frames] to resample their positions"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):  # its sinusoids tell no clip: that of all released
+        start_from(model, understand(state))
+    account = start_from(model, understand(state), accept=("frames", "crop"))
     assert account.layout == "VideoMAE's pretraining"
     assert sorted(account.unused["of the pretraining alone"]) == [
         *("decoder.norm.weight", "encoder_to_decoder.weight", "mask_token")
@@ -275,6 +385,16 @@ def test_videomaes_pretraining_encoder_loads_without_its_decoder():
 
 
 VIVIT = dict(num_classes=7, num_frames=6, crop=CROP, tubelet=(2, PATCH, PATCH), **SIZE)
+
+
+NO_IMAGE = (
+    "so it cannot take weights of timm's image ViT; those that can: timesformer*, vivit_* but vivit_hierarchical*"
+)
+
+
+def hierarchy():
+    sizes = dict(dims=(DIM, 24), depths=(1, 2), heads=(2, 4), windows=((2, 2, 2),), mlp_ratio=2.5)
+    return Hierarchical(7, 6, (8, 24), tubelet=(1, PATCH, PATCH), **sizes)
 
 
 def without(name):
@@ -336,6 +456,22 @@ def without(name):
             {"fc_norm.weight" if k == "norm.weight" else k: v for k, v in image_vit().items()},
             "its last norm comes after the mean; type model.readout._target_=tubelet.layers.readout.NormedMean",
         ),
+        (
+            lambda: Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE),
+            {"fc_norm.weight" if k == "norm.weight" else k: v for k, v in image_vit().items()},
+            f"its last norm comes after the mean; Divided has no readout, {NO_IMAGE}",
+        ),
+        (hierarchy, image_vit(), f"it has 3 blocks, the model 4; Hierarchical has no depth, {NO_IMAGE}"),
+        (
+            lambda: Hierarchical(7, 4, (16, 48), (1, PATCH, PATCH)),
+            image_vit(),
+            f"its width is 12, the model's 192; Hierarchical has no dim, {NO_IMAGE}",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            image_vit(hidden=43),
+            "its MLP is 43 wide, the model's 30; type model.mlp_ratio=3.5833333333333335",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told_with_the_override_and_leaves_the_model_as_it_was(model, state, message):
@@ -344,6 +480,43 @@ def test_what_does_not_fit_is_told_with_the_override_and_leaves_the_model_as_it_
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         start_from(model, understand(state))
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "message"),
+    [
+        (
+            lambda: Joint(**VIVIT, exact_gelu=True),
+            {"exact_gelu": False},
+            "its GELU is the tanh form, the model's is exact; type model.exact_gelu=false",
+        ),
+        (
+            lambda: FewTokens(**VIVIT, regions=(1, 5)),
+            {"exact_gelu": True},
+            "its GELU is exact, the model's is the tanh form; FewTokens has no exact_gelu, so it cannot take weights "
+            "of a paper; those that can: some",
+        ),
+        (
+            lambda: FactorisedAttention(**VIVIT),
+            {"time_first": True},
+            "its blocks attend over time first, the model's over space; type model.time_first=true",
+        ),
+        (lambda: FactorisedAttention(**VIVIT), {"heads": 3}, "it has 3 heads, the model 2; type model.heads=3"),
+    ],
+)
+def test_what_computes_something_else_is_refused_though_all_shapes_fit(model, given, message):
+    source = replace(understand(image_vit()), layout="a paper", models="some", **given)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        start_from(model(), source)
+
+
+def test_heads_that_the_file_does_not_tell_are_told_where_they_are_unusual():
+    note = (
+        "the number of heads does not stand in the file; the model has 2, of 6 channels each, and published ones of 64"
+    )
+    source = understand(image_vit(places=9))
+    assert start_from(Joint(**VIVIT), source).notes == [note]
+    assert start_from(Joint(**VIVIT), replace(source, heads=2)).notes == []
 
 
 def test_an_unknown_layout_is_told_with_the_nearest_known_one():
@@ -356,32 +529,31 @@ def test_an_unknown_layout_is_told_with_the_nearest_known_one():
     )
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        Tubelets(**VIVIT),
-        Compressed(**VIVIT | dict(tubelet=(1, PATCH, PATCH), tau=3)),
-        FewTokens(**VIVIT | dict(tubelet=(1, PATCH, PATCH), regions=(2, 1))),
-    ],
-    ids=lambda model: type(model).__name__,
-)
-def test_models_compressed_in_time_take_an_image_model_too(model):
-    model, account = inflated(model)
-    blocks = model.blocks if isinstance(model, FewTokens) else model.encoder.blocks
-    assert torch.equal(blocks[2].mlp.fc1.weight, image_vit()["blocks.2.mlp.fc1.weight"])
-    assert "pos_embed.table" in " ".join(name for names in account.resized.values() for name in names)
+def test_few_tokens_begins_as_the_image_model_on_each_frame():
+    """Attention over time, of whichever regions, begins by adding nothing."""
+    model, _ = inflated(FewTokens(7, 6, CROP, (2, 1), (1, PATCH, PATCH), **SIZE))
+    video = frames(6)
+    of_frames = [features(image_vit(), video[:, :, i], "tanh", class_token=False) for i in range(6)]
+    agree(model, video, torch.stack(of_frames).mean(0))
 
 
-def hierarchy():
-    sizes = dict(dims=(DIM, 24), depths=(1, 2), heads=(2, 4), windows=((2, 2, 2),), mlp_ratio=2.5)
-    return Hierarchical(7, 6, (8, 24), tubelet=(1, PATCH, PATCH), **sizes)
+@pytest.mark.parametrize("reduce", [PoolTime, StrideTime])
+def test_a_clip_compressed_in_time_is_to_the_image_model_the_frames_that_are_left(reduce):
+    """Each three equal frames become one, so that joint attention sees a clip of the frames that differ."""
+    model, _ = inflated(Compressed(7, 6, CROP, reduce, 3, (1, PATCH, PATCH), readout=Mean, **SIZE))
+    whole, _ = inflated(Joint(7, 2, CROP, (1, PATCH, PATCH), readout=Mean, **SIZE))
+    whole.head = model.head
+    video = frames(2)
+    with torch.no_grad():
+        expected = whole(video)
+        torch.testing.assert_close(model(video.repeat_interleave(3, dim=2)), expected, rtol=0, atol=1e-9)
+    agree(model, still(6), features(image_vit(), frames(1)[:, :, 0], "tanh", class_token=False))
 
 
-def test_a_hierarchy_of_growing_width_takes_no_image_model():
-    with pytest.raises(
-        ValueError, match=r"^it has 3 blocks, the model 4; type the model\.depths that the weights have$"
-    ):
-        start_from(hierarchy(), understand(image_vit()))
+def test_long_tubelets_answer_equal_frames_as_the_image_model_does():
+    model, account = inflated(Tubelets(7, 6, CROP, (3, PATCH, PATCH), readout=Mean, **SIZE))
+    agree(model, still(6), features(image_vit(), frames(1)[:, :, 0], "tanh", class_token=False))
+    assert account.resized["inflated to 3 frames, central frame"] == ["patch_embed.proj.weight"]
 
 
 def test_a_hierarchy_takes_the_weights_of_another_whole():

@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -40,7 +41,7 @@ def find(name: str, node: dict[str, Any]) -> Found:
         top1 = "" if entry.top1 is None else f", published top-1 {entry.top1:g} %"
         found = fetch(entry.source, entry.sha256)
         return Found(found.path, entry, f"{entry.source}, {entry.licence}{top1}{found.told}")
-    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.endswith(SUFFIXES)
+    is_hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not name.endswith(SUFFIXES)
     if urlparse(name).scheme in ("http", "https") or is_hub_id:
         found = fetch(name, None)
         return Found(found.path, None, f"{name}{found.told}")
@@ -61,8 +62,9 @@ def file_of(path: Path) -> Path:
     raise FileNotFoundError(f"model.pretrained={path}: the folder holds neither {' nor '.join(HUB_FILES)}")
 
 
-def fetch(source: str, sha256: str | None) -> Found:
-    return from_url(source, sha256) if "://" in source else from_hub(source)
+def fetch(source: str, expected: str | None) -> Found:
+    """expected: the sha256 of the file at a url, whole or its beginning."""
+    return from_url(source, expected) if "://" in source else from_hub(source)
 
 
 def cache() -> Path:
@@ -71,18 +73,39 @@ def cache() -> Path:
     return Path(os.environ.get("TUBELET_CACHE") or Path(user, "tubelet"))
 
 
-def from_url(url: str, sha256: str | None) -> Found:
-    """Download once, with a bar, to a place that tells the url; the file appears there when it is whole."""
+def place_of(url: str) -> Path:
+    """Where in the cache the file of a url lies: by its host and path, and where it has a query, by that too."""
     parsed = urlparse(url)
-    path = cache() / parsed.netloc / parsed.path.lstrip("/")
-    note = "" if sha256 else "; its sha256 is not known and was not checked"
+    host, *folders, name = [parsed.netloc, *parsed.path.strip("/").split("/")]
+    if ".." in (host, *folders, name) or not name:
+        raise ValueError(f"model.pretrained={url}: a url of a file is needed, without `..` in it")
+    query = [sha256(parsed.query.encode()).hexdigest()[:16]] if parsed.query else []
+    return cache().joinpath(host, *folders, *query, name)
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def from_url(url: str, expected: str | None) -> Found:
+    """Download once, with a bar, to a place that tells the url; the file appears there when it is whole.
+
+    What lies there already, from before or placed by hand, is checked as a download is.
+    """
+    path = place_of(url)
+    note = "" if expected else "; its sha256 is not known and was not checked"
     if path.exists():
+        if expected and not sha256_of(path).startswith(expected):
+            raise ValueError(
+                f"model.pretrained: {path} has another sha256 than {expected} of {url}; delete it, or mend it"
+            )
         return Found(path, told=note)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        download_url_to_file(url, str(path), hash_prefix=sha256, progress=True)
+        download_url_to_file(url, str(path), hash_prefix=expected, progress=True)
     except RuntimeError as error:  # torch's word for a checksum that differs
-        raise ValueError(f"model.pretrained: {url} has another sha256 than {sha256}: {error}") from error
+        raise ValueError(f"model.pretrained: {url} has another sha256 than {expected}: {error}") from error
     except OSError as error:  # urllib's errors are these
         if isinstance(error, HTTPError):
             error.close()

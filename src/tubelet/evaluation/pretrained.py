@@ -1,5 +1,6 @@
 """`model.pretrained`: from the name in a config to a model that begins with published weights."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ ACCEPTED = ("normalisation", "frames", "crop")
 TUBELET = "a checkpoint of tubelet's"
 # Arguments of a model that leave what its weights compute as it is, or are settled where tables are resized.
 MAY_DIFFER = {"_target_", "num_classes", "num_frames", "crop", "drop_path", "head_dropout", "position"}
+# The names of transformers, whose fast, new and pytorch_tanh are one function.
+EXACT_GELU = {"gelu": True, "gelu_fast": False, "gelu_new": False, "gelu_pytorch_tanh": False}
 OURS = "predictor.model."  # before each name in a checkpoint of a run
 
 
@@ -74,9 +77,19 @@ def of_our_run(state: Mapping[str, Tensor], config: Mapping[str, Any], node: Map
     source.exact = theirs["_target_"] == node.get("_target_")
     if source.exact:
         refuse_other_function(theirs, node)
+    else:
+        source.exact_gelu = theirs.get("exact_gelu", ".vivit" not in theirs["_target_"])  # ViViT's is the tanh form
+        if any(".norm_time." in name for name in source.weights):
+            source.time_first = theirs.get("time_first", False)
+        if target_of(theirs.get("readout")).endswith(".NormedMean"):  # then the norm comes after the mean
+            source.weights = {re.sub(r"^norm\.", "fc_norm.", name): value for name, value in source.weights.items()}
     source.heads = theirs["heads"] if isinstance(theirs.get("heads"), int) else None  # a list: of each stage
     source.size = (clip["num_frames"], crop[0], crop[1])
     return source
+
+
+def target_of(node: object) -> str:
+    return str(node.get("_target_")) if isinstance(node, Mapping) else ""
 
 
 def refuse_other_function(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
@@ -93,11 +106,22 @@ def settle(source: Source, weights: Weights, entry: Published | None) -> None:
     mean, std = (told.get(key, settings.get(f"image_{key}")) for key in ("mean", "std"))
     if mean and std:
         source.normalisation = (tuple(mean), tuple(std))
+    elif source.lookalike:
+        source.notes.append(f"taken for {source.layout}; the same names could be those of {source.lookalike}")
+    source.heads = settings.get("num_attention_heads", source.heads)
+    if "hidden_act" in settings:
+        if settings["hidden_act"] not in EXACT_GELU:
+            names = ", ".join(EXACT_GELU)
+            raise ValueError(
+                f"its config.json has hidden_act={settings['hidden_act']}; models here have one of {names}"
+            )
+        source.exact_gelu = EXACT_GELU[settings["hidden_act"]]
+    if "attention_type" in settings:
+        source.layout += f" ({settings['attention_type']})"
     if {"num_frames", "image_size"} <= settings.keys():
         side = settings["image_size"]
         source.size = (settings["num_frames"], *((side, side) if isinstance(side, int) else side))
     if entry:
-        source.normalisation = entry.normalisation or source.normalisation
         source.size = source.size or entry.size
 
 

@@ -14,7 +14,7 @@ RESEARCH_ONLY = "CC-BY-NC-4.0"
 
 @dataclass(frozen=True)
 class Published:
-    """target, fits: the class of the model, and those of its arguments that tell its sizes apart
+    """target, fits: the class of the model, and those of its arguments that tell its sizes apart; of a class its name
     source: a url, or a hub id `org/name`
     sha256: of the file at the url, whole or its beginning; None where it is not publicly known, and is not checked
     top1: of the publisher, in percent on the validation set of the data, with the publisher's views
@@ -27,11 +27,10 @@ class Published:
     licence: str
     top1: float | None
     sha256: str | None = None
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     size: tuple[int, int, int] | None = None
 
     def is_for(self, node: dict[str, Any]) -> bool:
-        plain = {key: list(value) if isinstance(value, list | tuple) else value for key, value in node.items()}
+        plain = {key: node[key].get("_target_") if isinstance(node[key], dict) else node[key] for key in node}
         return self.target == node.get("_target_") and all(plain.get(key) == value for key, value in self.fits.items())
 
 
@@ -40,19 +39,27 @@ SLOWFAST = "https://dl.fbaipublicfiles.com/pyslowfast/model_zoo"
 VIVIT, TIMESFORMER, MVIT = ("tubelet.models." + name for name in ("vivit.", "timesformer.", "mvit."))
 BASE = {"dim": 768, "heads": 12}
 CLIP_32, CLIP_16, CLIP_8 = (32, 224, 224), (16, 224, 224), (8, 224, 224)
-V2_S, V2_B, V2_L = ({"dim": 96, "depths": d} for d in ([1, 2, 11, 2], [2, 3, 16, 3], [2, 6, 36, 4]))
-V2_L = V2_L | {"dim": 144}
+ONE_TABLE = {"position": "tubelet.layers.position.OneTable"}
+STAGES = {
+    "q_strides": [[1, 1, 1], [1, 2, 2], [1, 2, 2], [1, 2, 2]],
+    "kv_strides": [[1, 8, 8], [1, 4, 4], [1, 2, 2], [1, 1, 1]],
+}
+V1 = STAGES | {"attention": "tubelet.layers.pooling.PoolingAttention"}
+V2 = STAGES | {"attention": "tubelet.layers.pooling.RelativePoolingAttention"}
+V1_B, V2_S = ({**version, "dim": 96, "depths": [1, 2, 11, 2]} for version in (V1, V2))
+V2_B, V2_L = V2 | {"dim": 96, "depths": [2, 3, 16, 3]}, V2 | {"dim": 144, "depths": [2, 6, 36, 4]}
 IMAGE = "timm/vit_base_patch16_224.augreg_in21k"
 IMAGE_MODELS = [VIVIT + name for name in ("Joint", "FactorisedEncoder", "FactorisedAttention")]
 IMAGE_MODELS += [VIVIT + name for name in ("FactorisedStaged", "FactorisedDotProduct", "FrameMean")]
-IMAGE_MODELS += [TIMESFORMER + name for name in ("Divided", "JointSpaceTime", "SpaceOnly")]
+IMAGE_MODELS += [f"tubelet.models.vivit_compressed.{name}" for name in ("Tubelets", "Compressed", "FewTokens")]
+IMAGE_MODELS += [TIMESFORMER + name for name in ("Divided", "JointSpaceTime", "SpaceOnly", "Alternating")]
 
 CATALOGUE = [
     *(Published("in21k", target, BASE, IMAGE, "Apache-2.0", None) for target in IMAGE_MODELS),
     Published(
         "k400",
         VIVIT + "Joint",
-        BASE,
+        BASE | ONE_TABLE,
         f"{SCENIC}/vivit_base_16x2_unfactorized/checkpoint",
         "Apache-2.0",
         79.9,
@@ -61,13 +68,15 @@ CATALOGUE = [
     Published(
         "videomae_k400",
         VIVIT + "Joint",
-        BASE,
+        BASE | ONE_TABLE,
         "MCG-NJU/videomae-base-finetuned-kinetics",
         RESEARCH_ONLY,
         80.9,
         size=CLIP_16,
     ),
-    Published("videomae", VIVIT + "Joint", BASE, "MCG-NJU/videomae-base", RESEARCH_ONLY, None, size=CLIP_16),
+    Published(
+        "videomae", VIVIT + "Joint", BASE | ONE_TABLE, "MCG-NJU/videomae-base", RESEARCH_ONLY, None, size=CLIP_16
+    ),
     Published(
         "k400",
         VIVIT + "FactorisedEncoder",
@@ -97,6 +106,16 @@ CATALOGUE = [
             size=CLIP_8,
         )
         for data, top1 in (("k400", 77.9), ("k600", 79.1), ("ssv2", 59.1))
+    ),
+    Published(
+        "k400",
+        MVIT + "MViT",
+        V1_B,
+        "https://download.pytorch.org/models/mvit_v1_b-dbeb1030.pth",
+        "BSD-3-Clause",
+        78.477,
+        "dbeb1030",
+        size=CLIP_16,
     ),
     Published(
         "k400",

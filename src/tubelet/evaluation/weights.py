@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,12 +32,14 @@ class Weights:
 def read_weights(path: Path) -> Weights:
     """Raises ValueError, with the reason in one line, where the file is not a file of weights."""
     with open(path, "rb") as file:
-        head = file.read(8)
+        head = file.read(64)
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ValueError("it is a web page, not weights; download the file that the page shows")
     if path.suffix == ".safetensors":
         return Weights(_safetensors(path), _settings(path.parent))
     if path.suffix == ".npz":
         return Weights(_numpy(path))
-    if zipfile.is_zipfile(path) or head[:1] == b"\x80" or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+    if head.startswith((b"PK", b"\x80")) or path.suffix in (".pt", ".pth", ".pyth", ".bin", ".ckpt", ".tar"):
         return _torch(path)
     return Weights(flattened(unpack(path.read_bytes())))
 
@@ -74,9 +75,14 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _numpy(path: Path) -> dict[str, Tensor]:
-    with np.load(path, allow_pickle=False) as arrays:
-        names = [name for name in arrays.files if arrays[name].dtype.kind == "f"]
-        return {name: torch.from_numpy(arrays[name].copy()) for name in names}
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            read = {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # numpy and zipfile raise whatever the bytes lead to
+        raise ValueError(
+            "it is no whole .npz of numbers: cut, or something else, or with objects, which are not run"
+        ) from error
+    return {name: torch.from_numpy(array) for name, array in read.items() if array.dtype.kind == "f"}
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
@@ -97,5 +103,10 @@ def _settings(folder: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name in ("preprocessor_config.json", "config.json"):
         if (folder / name).is_file():
-            settings |= json.loads((folder / name).read_text())
+            try:
+                settings |= json.loads((folder / name).read_text())
+            except (ValueError, TypeError) as error:  # TypeError: JSON, but no mapping
+                raise ValueError(
+                    f"{folder / name} beside it is no JSON of settings: {error}; mend or delete it"
+                ) from error
     return settings

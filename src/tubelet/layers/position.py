@@ -14,6 +14,7 @@ class OneTable(nn.Module):
 
     def __init__(self, t: int, s: int, dim: int, class_token: bool):
         super().__init__()
+        self.class_token = int(class_token)
         self.table = learned_table(class_token + t * s, dim)
 
     def forward(self) -> Tensor:

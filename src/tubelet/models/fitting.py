@@ -6,16 +6,19 @@ Letters: D width.
 import inspect
 import re
 from collections.abc import Iterable
+from typing import TypeVar
 
 from torch import nn
 
 from tubelet.layers.attention import Attention
-from tubelet.layers.block import Mlp
+from tubelet.layers.block import FactorisedBlock, Mlp
 from tubelet.models.source import PATCHES, Source
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def check_shapes(model: nn.Module, source: Source, of_time: set[str]) -> None:
-    """Raises ValueError at the first difference of width, patches, depth, MLP, heads or GELU.
+    """Raises ValueError at the first difference of width, patches, depth, MLP, heads, GELU or order of attention.
 
     of_time: names of the model's blocks to which no block of the source belongs
     """
@@ -23,17 +26,50 @@ def check_shapes(model: nn.Module, source: Source, of_time: set[str]) -> None:
         raise ValueError(f"it holds no {PATCHES}")
     theirs, ours = source.weights[PATCHES].shape, model.get_parameter(PATCHES).shape
     if theirs[0] != ours[0]:
-        raise ValueError(f"its width is {theirs[0]}, the model's {ours[0]}; type model.dim={theirs[0]}")
+        raise ValueError(
+            f"its width is {theirs[0]}, the model's {ours[0]}; {advice(model, source, f'model.dim={theirs[0]}')}"
+        )
     _check_patches(model, tuple(theirs[2:]), tuple(ours[2:]))
     for prefix, key in (("time.", "time_depth"), ("space.", "depth"), ("", "depth")):
         _check_depth(model, source, prefix, key, of_time)
         _check_mlp(model, source, prefix, theirs[0])
-    attention = next((module for module in model.modules() if isinstance(module, Attention)), None)
+    attention = _first(model, Attention)
     if source.heads and attention and attention.heads != source.heads:
-        raise ValueError(f"it has {source.heads} heads, the model {attention.heads}; type model.heads={source.heads}")
-    mlp = next((module for module in model.modules() if isinstance(module, Mlp)), None)
-    if source.exact_gelu and mlp and getattr(mlp.act, "approximate", "none") != "none":
-        raise ValueError("its GELU is exact, the model's is the tanh form; type model.exact_gelu=true")
+        override = advice(model, source, f"model.heads={source.heads}")
+        raise ValueError(f"it has {source.heads} heads, the model {attention.heads}; {override}")
+    mlp, forms = _first(model, Mlp), {True: "exact", False: "the tanh form"}
+    exact = mlp is None or getattr(mlp.act, "approximate", "none") == "none"
+    if source.exact_gelu not in (None, exact):
+        override = advice(model, source, f"model.exact_gelu={str(source.exact_gelu).lower()}")
+        raise ValueError(f"its GELU is {forms[not exact]}, the model's is {forms[exact]}; {override}")
+    block, words = _first(model, FactorisedBlock), {True: "time", False: "space"}
+    if block and source.time_first not in (None, block.time_first):
+        override = advice(model, source, f"model.time_first={str(source.time_first).lower()}")
+        first, ours_first = words[not block.time_first], words[block.time_first]
+        raise ValueError(f"its blocks attend over {first} first, the model's over {ours_first}; {override}")
+
+
+def advice(model: nn.Module, source: Source, override: str) -> str:
+    """The override `model.key=value` in words, or, where the model has no such argument, which models there are."""
+    key = override.removeprefix("model.").partition("=")[0].partition(".")[0]
+    if key in inspect.signature(type(model).__init__).parameters:
+        return f"type {override}"
+    others = f"; those that can: {source.models}" if source.models else ""
+    return f"{type(model).__name__} has no {key}, so it cannot take weights of {source.layout}{others}"
+
+
+def note_of_heads(model: nn.Module, source: Source) -> list[str]:
+    """Another number of heads loads in full, and gives other answers."""
+    attention = _first(model, Attention)
+    if attention is None or source.heads or source.exact:
+        return []
+    d = attention.qkv.in_features // attention.heads
+    told = f"the number of heads does not stand in the file; the model has {attention.heads}, of {d} channels each"
+    return [f"{told}, and published ones of 64"] if d != 64 else []
+
+
+def _first(model: nn.Module, kind: type[M]) -> M | None:
+    return next((module for module in model.modules() if isinstance(module, kind)), None)
 
 
 def _check_patches(model: nn.Module, theirs: tuple[int, ...], ours: tuple[int, ...]) -> None:
@@ -61,10 +97,11 @@ def _check_depth(model: nn.Module, source: Source, prefix: str, key: str, of_tim
         # Where blocks over time stand between the others, the argument counts both.
         arguments = inspect.signature(type(model).__init__).parameters
         wanted = 2 * theirs if added and "time_depth" not in arguments else theirs
-        if "depths" in arguments:
-            raise ValueError(f"it has {theirs} blocks, the model {ours}; type the model.depths that the weights have")
         kind = {"time.": "blocks over time", "space.": "blocks over space"}.get(prefix, "blocks")
-        raise ValueError(f"it has {theirs} {kind}, the model {ours - added}; type model.{key}={wanted}")
+        override = advice(model, source, f"model.{key}={wanted}")
+        if "depths" in arguments and source.exact:
+            override = "type the model.depths that the weights have"
+        raise ValueError(f"it has {theirs} {kind}, the model {ours - added}; {override}")
 
 
 def _check_mlp(model: nn.Module, source: Source, prefix: str, dim: int) -> None:
@@ -75,9 +112,8 @@ def _check_mlp(model: nn.Module, source: Source, prefix: str, dim: int) -> None:
     if theirs is None or ours is None or len(theirs) == len(ours):
         return
     key = "time_mlp_ratio" if prefix == "time." else "mlp_ratio"
-    raise ValueError(
-        f"its MLP is {len(theirs)} wide, the model's {len(ours)}; type model.{key}={len(theirs) / theirs.shape[1]:g}"
-    )
+    override = advice(model, source, f"model.{key}={len(theirs) / theirs.shape[1]}")
+    raise ValueError(f"its MLP is {len(theirs)} wide, the model's {len(ours)}; {override}")
 
 
 def _blocks(names: Iterable[str], prefix: str) -> int:

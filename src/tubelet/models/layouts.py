@@ -19,6 +19,7 @@ from tubelet.models.renames import (
     from_transformers,
 )
 from tubelet.models.source import IMAGENET, KINETICS, PATCHES, Normalisation, Source
+from tubelet.models.weights_mvit import from_slowfast, from_torchvision
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Layout:
     name: str
     marks: tuple[str, ...]
     convert: Callable[[State], Source]
+    models: str
     absent: tuple[str, ...] = ()
     patch_axes: int | None = None
 
@@ -47,7 +49,7 @@ def understand(state: Mapping[str, Tensor]) -> Source:
     for layout in LAYOUTS:
         if layout.fits(bare):
             source = layout.convert(bare)
-            return replace(source, layout=layout.name)
+            return replace(source, layout=layout.name, models=layout.models)
     raise ValueError(_unknown(bare))
 
 
@@ -89,25 +91,29 @@ def without_prefix(state: Mapping[str, Tensor]) -> State:
 
 def _timm(state: State) -> Source:
     unused = {"pre_logits.": "belongs to their head", "head_dist.": "belongs to their head"}
-    return Source("", from_timm(state), image=True, expected_unused=unused)
+    lookalike = "a space-only TimeSformer without its `model.`, of mean 0.45 and std 0.225"
+    return Source("", from_timm(state), image=True, expected_unused=unused, lookalike=lookalike)
 
 
 def _timesformer(state: State) -> Source:
     weights = from_timm({name.removeprefix("model."): value for name, value in state.items()})
-    return Source("", weights, KINETICS, nearest=True)
+    image = "" if "time_embed" in weights else "an image ViT behind `model.`, of mean 0.5 and std 0.5"
+    return Source("", weights, KINETICS, nearest=True, exact_gelu=True, lookalike=image)
 
 
 def _transformers_vivit(names: Mapping[str, str], state: State) -> Source:
-    return Source("", from_transformers(state, names), joint=True)
+    return Source("", from_transformers(state, names), joint=True, exact_gelu=False)
 
 
 def _transformers_timesformer(state: State) -> Source:
-    return Source("", from_transformers(state, TIMESFORMER), KINETICS, nearest=True)
+    return Source("", from_transformers(state, TIMESFORMER), KINETICS, nearest=True, exact_gelu=True)
 
 
 def _videomae(weights: State) -> Source:
+    """Positions that are computed tell no clip; all that were released are of 16 frames of 224 pixels."""
     fixed = "pos_embed" not in weights
-    return Source("", weights, IMAGENET, joint=True, fixed_positions=fixed, exact_gelu=True)
+    size = (16, 224, 224) if fixed else None
+    return Source("", weights, IMAGENET, joint=True, fixed_positions=fixed, exact_gelu=True, size=size)
 
 
 def _videomae_pretraining(state: State) -> Source:
@@ -129,6 +135,7 @@ def _transformers_videomae(state: State) -> Source:
 def _flax(state: State, image: bool) -> Source:
     heads = next(value.shape[1] for name, value in state.items() if name.endswith("query/kernel"))
     source = Source("", from_flax(state), image=image, joint=not image, heads=heads)
+    source.exact_gelu = None if image else False
     if any(".norm_time." in name for name in source.weights):
         source.notes.append("the order of space and time does not stand in the file; scenic's is model.time_first=true")
     source.expected_unused = {"pre_logits.": "belongs to their head"} if image else {}
@@ -147,14 +154,10 @@ def of_same_model(layout: str, weights: State, normalisation: Normalisation) -> 
 
 
 def _slowfast(state: State) -> Source:
-    from tubelet.models.weights_mvit import from_slowfast
-
     return _mvit(from_slowfast(state))
 
 
 def _torchvision(state: State) -> Source:
-    from tubelet.models.weights_mvit import from_torchvision
-
     return _mvit(from_torchvision(state))
 
 
@@ -164,22 +167,27 @@ def _mvit(weights: State) -> Source:
     return of_same_model("", weights, IMAGENET if large else KINETICS)
 
 
+OF_IMAGES = "timesformer*, vivit_* but vivit_hierarchical*"
+OF_SCENIC = "vivit_joint, vivit_factorised_{encoder,attention,dot_product}, vivit_frame_mean"
 QKV = r"blocks\.0\.attn\.qkv\.weight"
 LAYOUTS = [
     Layout(
         "torchvision's MViT",
         (r"conv_proj\.weight", r"blocks\.0\.attn\.project\.0\.weight"),
         _torchvision,
+        "mvit*",
     ),
     Layout(
         "SlowFast's MViT",
         (r"patch_embed\.proj\.weight", r"blocks\.0\.attn\.(pool_k\.weight|rel_pos_h)|pos_embed_spatial"),
         _slowfast,
+        "mvit*",
     ),
     Layout(
         "transformers' ViViT (version 5)",
         (r"vivit\.embeddings\.position_embeddings", r"vivit\.layers\.0\.attention\.q_proj\.weight"),
         partial(_transformers_vivit, VIVIT_5),
+        "vivit_joint",
     ),
     Layout(
         "transformers' ViViT (version 4)",
@@ -188,6 +196,7 @@ LAYOUTS = [
             r"vivit\.encoder\.layer\.0\.attention\.attention\.query\.weight",
         ),
         partial(_transformers_vivit, VIVIT_4),
+        "vivit_joint",
     ),
     Layout(
         "transformers' TimeSformer",
@@ -196,6 +205,7 @@ LAYOUTS = [
             r"timesformer\.encoder\.layer\.0\.attention\.attention\.qkv\.weight",
         ),
         _transformers_timesformer,
+        "timesformer*",
     ),
     Layout(
         "transformers' VideoMAE",
@@ -204,18 +214,21 @@ LAYOUTS = [
             r"videomae\.encoder\.layer\.0\.attention\.attention\.query\.weight",
         ),
         _transformers_videomae,
+        "vivit_joint",
     ),
-    Layout("the official TimeSformer", (r"model\.pos_embed", r"model\." + QKV), _timesformer),
-    Layout("the official TimeSformer, bare", (r"pos_embed", r"time_embed", QKV), _timesformer),
+    Layout("the official TimeSformer", (r"model\.pos_embed", r"model\." + QKV), _timesformer, "timesformer*"),
+    Layout("the official TimeSformer, bare", (r"pos_embed", r"time_embed", QKV), _timesformer, "timesformer*"),
     Layout(
         "VideoMAE's pretraining",
         (r"encoder\.patch_embed\.proj\.weight", r"encoder\." + QKV),
         _videomae_pretraining,
+        "vivit_joint",
     ),
     Layout(
         "VideoMAE",
         (r"patch_embed\.proj\.weight", QKV),
         lambda state: _videomae(from_timm(state)),
+        "vivit_joint",
         absent=("cls_token",),
         patch_axes=5,
     ),
@@ -223,6 +236,7 @@ LAYOUTS = [
         "timm's image ViT",
         (r"cls_token", r"pos_embed", r"patch_embed\.proj\.weight", QKV),
         _timm,
+        OF_IMAGES,
         absent=("time_embed",),
         patch_axes=4,
     ),
@@ -230,10 +244,12 @@ LAYOUTS = [
         "Google's image ViT (flax)",
         (r"embedding/kernel", r"Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"),
         partial(_flax, image=True),
+        OF_IMAGES,
     ),
     Layout(
         "scenic's ViViT",
         (r"embedding/kernel", r"(Spatial)?Transformer/encoderblock_0/MultiHeadDotProductAttention_\w+/query/kernel"),
         partial(_flax, image=False),
+        OF_SCENIC,
     ),
 ]

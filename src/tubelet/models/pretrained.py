@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from tubelet.layers.attention import TimeAttention
 from tubelet.layers.embed import Size3
+from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import NormedMean
 from tubelet.models.account import Account, grouped
-from tubelet.models.fitting import check_shapes
-from tubelet.models.positions import NO_CLASS_TOKEN, Positions
+from tubelet.models.fitting import advice, check_shapes, note_of_heads
+from tubelet.models.positions import Positions
 from tubelet.models.resample import central_frame, resize_rows
 from tubelet.models.source import PATCHES, Source
 
@@ -27,6 +28,7 @@ BLOCK = re.compile(r"^(space\.|time\.|)blocks\.(\d+)\.(.+)$")
 # Attention over space and attention over time in one block, from the one attention of an image's block.
 OF_SPACE = {"norm_space.": "norm1.", "attn_space.": "attn.", "norm_mlp.": "norm2."}
 OF_TIME = {"temporal_norm1.": "norm1.", "temporal_attn.": "attn.", "norm_time.": "norm1.", "attn_time.": "attn."}
+READOUT = "model.readout._target_=tubelet.layers.readout."
 STOPPED = ("temporal_fc.", "attn_time.proj.")  # zero, so that attention over time begins by adding nothing
 
 
@@ -45,6 +47,7 @@ def start_from(
     ours = model.state_dict()
     weights = {name: fit.value(name, value).to(value.dtype) for name, value in ours.items()}
     fit.account_for_unused()
+    fit.account.notes += fit.positions.notes
     model.load_state_dict(weights)
     return fit.account
 
@@ -56,12 +59,13 @@ class Fit:
         self.model, self.source, self.inflate, self.accept = model, source, inflate, accept
         self.theirs, self.used = source.weights, set[str]()
         self.account = Account(source.layout, notes=list(source.notes))
-        stride = cast(Size3, model.get_submodule("patch_embed.proj").stride)  # of MViT's overlapping patches too
-        self.positions = Positions(source, cast(Size3, model.size), stride, accept)
         self.of_time = {  # blocks of our own that only attend over time; an image model has none
             name for name, module in model.named_modules() if isinstance(getattr(module, "attn", None), TimeAttention)
         }
         check_shapes(model, source, self.of_time)
+        self.account.notes += note_of_heads(model, source)
+        stride = cast(Size3, model.get_submodule("patch_embed.proj").stride)  # of MViT's overlapping patches too
+        self.positions = Positions(source, cast(Size3, model.size), stride, accept)
 
     def value(self, name: str, ours: Tensor) -> Tensor:
         """What the parameter `name` begins with; the account says where it is from."""
@@ -108,7 +112,8 @@ class Fit:
         return self._found(name, ours, *keys)
 
     def _position(self, name: str, ours: Tensor, prefix: str, part: str) -> Tensor:
-        module = self.model.get_submodule(name.rpartition(".")[0]) if not name.endswith("pos_embed") else None
+        owner = None if name.endswith("pos_embed") else self.model.get_submodule(name.rpartition(".")[0])
+        module = cast(OneTable | SpaceTime | None, owner)
         found = self.positions.table(prefix, part, module, ours.shape[1])
         self.used |= self.positions.used
         if found is None and part == "time":
@@ -164,9 +169,8 @@ class Fit:
                 )
             part = f"fc_{part}"
         elif f"fc_{part}" in self.theirs:
-            raise ValueError(
-                "its last norm comes after the mean; type model.readout._target_=tubelet.layers.readout.NormedMean"
-            )
+            override = advice(self.model, self.source, f"{READOUT}NormedMean")
+            raise ValueError(f"its last norm comes after the mean; {override}")
         return self._found(name, ours, f"{stem}{part}", part)
 
     def _new(self, name: str, value: Tensor, reason: str) -> Tensor:
@@ -175,11 +179,12 @@ class Fit:
 
     def _found(self, name: str, ours: Tensor, *keys: str) -> Tensor:
         value = self._taken(name, ours, *keys)
-        if ".rel_pos_" in name and value.shape != ours.shape:
-            if not {"crop", "frames"} & set(self.accept):
+        if ".rel_pos_" in name and len(value) != len(ours) and value.shape[1:] == ours.shape[1:]:
+            word, clip = ("frames", "num_frames") if "rel_pos_t" in name else ("crop", "crop")
+            if word not in self.accept:
                 raise ValueError(
-                    f"{name} has {len(value)} rows, the model's {len(ours)}; type the clip of the weights, "
-                    "or model.accept=[crop,frames] to resample it"
+                    f"its {name} has {len(value)} rows, the model's {len(ours)}; type the clip.{clip} of the weights, "
+                    f"or model.accept=[{word}] to resample it"
                 )
             self.account.note(self.account.resized, "relative positions, linear", name)
             return resize_rows(value, len(ours))
@@ -192,7 +197,8 @@ class Fit:
                 self.used.add(key)
                 return self.theirs[key]
         if name.endswith("cls_token"):
-            raise ValueError(NO_CLASS_TOKEN)
+            override = advice(self.model, self.source, f"{READOUT}Mean (of VideoMAE: NormedMean)")
+            raise ValueError(f"it has no class token, and the model reads one out; {override}")
         raise ValueError(f"it holds nothing for the model's {name} (looked for {' or '.join(dict.fromkeys(keys))})")
 
     def _checked(self, name: str, key: str, ours: Tensor) -> Tensor:
