@@ -76,10 +76,26 @@ def test_errors_of_profile_are_one_line(call):
     for wrong, line in {
         "model=vivit_jiont": "error: model=vivit_jiont: there is no such model; did you mean model=vivit_joint?",
         "clip.num_frames=7": "error: clip: num_frames=7 is not a multiple of the tubelet's 2; the nearest is 6 or 8",
+        "model.tubelet=[2.0,8,8]": "error: model.tubelet=[2.0,8,8]: 2.0 is not a whole number",
+        "vivit_joint": "error: vivit_joint is not key=value; did you mean model=vivit_joint?",
+        "note": "error: note stands alone: tubelet profile note [--out FOLDER]",
     }.items():
         with pytest.raises(SystemExit, match="error: ") as ended:
             call(profile, TINY, wrong)
         assert str(ended.value) == line
+
+
+def test_a_job_that_cannot_be_composed_or_built_leaves_the_others_of_a_product(call, tmp_path):
+    told = call(profile, "model=vivit_joint_tiny,mvit_tiny", "model.tubelet=[4,8,8],[0,8,8]")
+    assert [row["model"] for row in read(tmp_path / "cost.csv")] == ["vivit_joint_tiny model.tubelet=[4,8,8]"]
+    assert "model.tubelet=[0,8,8]: 0 is not a positive number" in told
+    assert told.count("model.tubelet: there is no such key") == 2  # of mvit_tiny
+
+
+def test_a_pattern_stands_for_every_model_that_it_fits():
+    jobs = list(profile.product(["model=glob(vivit_compressed*_tiny)", "clip.crop=48"]))
+    names = ("few_tiny", "pool_tiny", "stride_tiny", "tiny")
+    assert [job[0] for job in jobs] == [f"model=vivit_compressed_{name}" for name in names]
 
 
 def make_run(folder, number, seed, status="finished", top1=0.5, **more):
