@@ -76,10 +76,26 @@ def test_errors_of_profile_are_one_line(call):
     for wrong, line in {
         "model=vivit_jiont": "error: model=vivit_jiont: there is no such model; did you mean model=vivit_joint?",
         "clip.num_frames=7": "error: clip: num_frames=7 is not a multiple of the tubelet's 2; the nearest is 6 or 8",
+        "model.tubelet=[2.0,8,8]": "error: model.tubelet=[2.0,8,8]: 2.0 is not a whole number",
+        "vivit_joint": "error: vivit_joint is not key=value; did you mean model=vivit_joint?",
+        "note": "error: note stands alone: tubelet profile note [--out FOLDER]",
     }.items():
         with pytest.raises(SystemExit, match="error: ") as ended:
             call(profile, TINY, wrong)
         assert str(ended.value) == line
+
+
+def test_a_job_that_cannot_be_composed_or_built_leaves_the_others_of_a_product(call, tmp_path):
+    told = call(profile, "model=vivit_joint_tiny,mvit_tiny", "model.tubelet=[4,8,8],[0,8,8]")
+    assert [row["model"] for row in read(tmp_path / "cost.csv")] == ["vivit_joint_tiny model.tubelet=[4,8,8]"]
+    assert "model.tubelet=[0,8,8]: 0 is not a positive number" in told
+    assert told.count("model.tubelet: there is no such key") == 2  # of mvit_tiny
+
+
+def test_a_pattern_stands_for_every_model_that_it_fits():
+    jobs = list(profile.product(["model=glob(vivit_compressed*_tiny)", "clip.crop=48"]))
+    names = ("few_tiny", "pool_tiny", "stride_tiny", "tiny")
+    assert [job[0] for job in jobs] == [f"model=vivit_compressed_{name}" for name in names]
 
 
 def make_run(folder, number, seed, status="finished", top1=0.5, **more):
@@ -120,9 +136,69 @@ def test_table_joins_seeds_names_what_differs_and_tells_failures(call, tmp_path)
     assert (int(written[0]["parameters"]), int(written[0]["macs"])) == (cost.parameters, cost.macs())
 
 
-def test_table_of_a_folder_without_runs_is_an_error(call, tmp_path):
-    with pytest.raises(SystemExit, match="there is no metrics"):
-        call(table, tmp_path)
+def test_table_counts_a_seed_once_however_often_it_was_run(call, tmp_path):
+    for number, (seed, top1) in enumerate([(0, 0.4), (0, 0.6), (1, 0.8)]):
+        make_run(tmp_path, number, seed, top1=top1)
+    lines = call(table, tmp_path).splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[2:5]] == ["0.6500 ± 0.2121", "2", "0.7500"]  # of 0.5 and 0.8
+    assert "repeated: x_motion: seed 0 in 2 runs; their mean counts, as of one seed" in lines
+
+
+def test_two_copies_of_one_run_are_one_seed_without_a_spread(call, tmp_path):
+    for number in range(2):
+        make_run(tmp_path, number, 0)
+    row = call(table, tmp_path).splitlines()[2].split("|")
+    assert [cell.strip() for cell in row[2:4]] == ["0.5000", "1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{oops", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ("{}", "is not the record of a run: it has no status"),
+        ("[1, 2]", "is not the record of a run: it has no status"),
+        ('{"status": "finished"}', "overrides=null is not a list of overrides"),
+        ('{"status": "running", "overrides": [], "parameters": []}', "parameters=[] is not a number"),
+        ('{"status": "finished", "overrides": [], "test": {"top1": "x"}}', 'test.top1="x" is not a number'),
+        ('{"status": "finished", "overrides": [], "test": 3}', "is of a finished run, and has no test.top1"),
+    ],
+)
+def test_a_damaged_record_is_named_and_the_others_are_shown(call, tmp_path, content, told):
+    make_run(tmp_path, 1, 0)
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2/metrics.json").write_text(content)
+    lines = call(table, tmp_path).splitlines()
+    assert "0.5000" in lines[2]
+    assert f"unreadable: 2/metrics.json: {told}" in lines
+
+
+@pytest.mark.parametrize("content", ["model: [", "", "model: {}", "clip: 3\nmodel: {}"])
+def test_a_damaged_config_is_named_and_the_other_runs_are_shown(call, tmp_path, content):
+    make_run(tmp_path, 1, 0)
+    make_run(tmp_path, 2, 1)
+    (tmp_path / "2/config.yaml").write_text(content)
+    lines = call(table, tmp_path).splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[2:4]] == ["0.5000", "1"]
+    assert lines[4].startswith("unreadable: 2/metrics.json: ")
+
+
+def test_table_tells_apart_what_it_cannot_show(call, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/metrics.json").touch()
+    for folder, told in {
+        "none": "none: there is no such folder",
+        "file": "file is a file; give the folder of a sweep, or any with runs below it",
+        "bad": "bad: there is no metrics.json of a training run in it or below; bad/metrics.json: Expecting value",
+    }.items():
+        with pytest.raises(SystemExit) as ended:
+            call(table, folder)
+        assert str(ended.value).startswith(f"error: {told}")
+    (tmp_path / "bad/metrics.json").unlink()
+    with pytest.raises(SystemExit) as ended:
+        call(table, "bad")
+    assert str(ended.value) == "error: bad: there is no metrics.json of a training run in it or below"
 
 
 def test_a_run_records_parameters_and_peak_memory(trained):

@@ -2,8 +2,10 @@
 
 import importlib
 import inspect
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import get_origin, get_type_hints
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from omegaconf import OmegaConf
 from tubelet.evaluation.checkpoint import DATA_SETS
 from tubelet.training.build import build_model
 from tubelet.training.launch import compose_config, config_dir, mechanism
-from tubelet.training.validate import BESIDE_TARGET, LISTED_WHOLE, OF_HYDRA
+from tubelet.training.validate import BESIDE_TARGET, LISTED_WHOLE, OF_HYDRA, read_listed
 
 CONF = Path(config_dir())
 GIVEN_BY_CODE = {  # what build.py hands to a target beside its yaml
@@ -137,3 +139,20 @@ def test_targets_that_are_checked_without_importing_them_are_listed_whole(overri
             signature = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
             parameters = {p.name for p in signature if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
             assert parameters <= set(node) | GIVEN_BY_CODE.get(node["_target_"], set())
+
+
+def test_the_rules_that_values_in_conf_make_are_those_of_the_signatures():
+    listed = {
+        target: keys for target, keys in read_listed(CONF, "train").items() if target.startswith("tubelet.models")
+    }
+    for target, keys in listed.items():
+        module, _, name = target.rpartition(".")
+        hints = get_type_hints(getattr(importlib.import_module(module), name).__init__)
+        for key, values in keys.items():
+            given = [value for value in values if value is not None and not str(value).startswith("${")]
+            if hints.get(key) in (bool, int, float):
+                assert {type(value) for value in given} <= {hints[key]}, (target, key)
+            if get_origin(hints.get(key)) is Sequence:  # of any length, which one value in conf/ would not tell
+                assert len({len(value) for value in given}) > 1, (target, key)
+            if get_origin(hints.get(key)) is tuple:
+                assert {len(value) for value in given} == {len(hints[key].__args__)}, (target, key)

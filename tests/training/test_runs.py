@@ -101,6 +101,22 @@ def test_a_run_without_validation_tests_its_last_checkpoint(motion_root, tmp_pat
     assert (record["status"], record["best"], record["tested"]) == ("finished", {}, "checkpoints/last.ckpt")
 
 
+def test_a_run_of_a_few_steps_says_nothing_of_the_validation_that_it_never_had(motion_root, tmp_path, run_script):
+    steps = ["data.batch_size=4", "optim.total_batch=4", "trainer.max_steps=1"]
+    process = run_script("train.py", *ONE_STEP, *steps, f"data.root={motion_root.parent / 'few'}", cwd=tmp_path)
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["best"] == {}
+    assert "monitor" not in process.stdout + process.stderr
+
+
+def test_another_number_of_classes_than_the_data_has_is_an_error(motion_root, tmp_path, run_script):
+    typed = ["model.num_classes=10", f"data.root={motion_root.parent / 'few'}"]
+    process = run_script("train.py", *ONE_STEP, *typed, cwd=tmp_path, check=False)
+    assert process.returncode == 1
+    assert "error: model.num_classes=10, but the data has 8 classes; leave it out\n" in process.stderr
+    record = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert (record["status"], record["name"], record["resumed_from"]) == ("failed", "vivit_joint_tiny_motion", None)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

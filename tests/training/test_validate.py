@@ -53,6 +53,101 @@ def test_what_a_target_does_take_is_accepted(override):
 
 
 @pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model.tubelet=[2.0,8,8]", "model.tubelet=[2.0,8,8]: 2.0 is not a whole number"),
+        ("model.tubelet=[2,8,a]", "model.tubelet=[2,8,a]: a is not a whole number"),
+        ("model.tubelet=[2,8]", "model.tubelet=[2,8] is not a list of 3 entries"),
+        ("model.tubelet=8", "model.tubelet=8 is not a list"),
+        ("model.dim=0", "model.dim=0 is not a positive number"),
+        ("model.num_classes=0", "model.num_classes=0 is not a positive number"),
+        ("model.num_classes=abc", "model.num_classes=abc is not a whole number"),
+        ("model.mlp_ratio=-1", "model.mlp_ratio=-1 is not a positive number"),
+        ("model.mlp_ratio=nan", "model.mlp_ratio=nan is not a positive number"),
+        ("model.drop_path=-0.1", "model.drop_path=-0.1 is not a number of at least 0"),
+        ("model.exact_gelu=1", "model.exact_gelu=1 is not true or false"),
+        ("clip.mean=[0.5]", "clip.mean=[0.5] is not a list of 3 entries"),
+        ("clip.std=[0,0,0]", "clip.std=[0,0,0]: 0 is not a positive number"),
+        ("clip.stride=0", "clip.stride=0 is not a positive number"),
+        ("clip.crop=[48]", "clip.crop=[48] is not a list of 2 entries"),
+        ("clip=null", "clip=null is not a mapping"),
+        ("views.clips=-1", "views.clips=-1 is not a positive number"),
+        ("views.clips=null", "views.clips=null is not a whole number"),
+        ("model.crop=56", "model.crop=56, but clip.crop=48, which it follows; type clip.crop=56"),
+    ],
+)
+def test_a_value_of_another_kind_than_those_in_conf_is_named_with_what_it_must_be(override, told):
+    with pytest.raises(ValueError, match=r"=") as caught:
+        compose_config("train", ["model=vivit_joint_tiny", override])
+    assert str(caught.value) == told
+
+
+@pytest.mark.parametrize(
+    ("model", "override", "told"),
+    [
+        ("vivit_factorised_encoder", "model.time_mlp_ratio=abc", "is not a number"),
+        ("vivit_hierarchical", "model.dims=[96,0]", "model.dims=[96,0]: 0 is not a positive number"),
+        ("vivit_hierarchical", "model.dims=[]", "model.dims=[] is empty"),
+        ("mvit", "model.q_strides=[1,1,1]", "model.q_strides=[1,1,1]: 1 is not a list"),
+        ("mvit", "model.kv_strides=[[1,1.5,4],[1,2,2],[1,1,1]]", ": 1.5 is not a whole number"),
+        ("mvit", "model.depths=[1,1,2.5]", "model.depths=[1,1,2.5]: 2.5 is not a whole number"),
+        ("vivit_compressed_few", "model.regions=[a,2]", "model.regions=[a,2]: a is not a whole number"),
+    ],
+)
+def test_lists_and_numbers_of_every_model_are_held_to_those_in_conf(model, override, told):
+    with pytest.raises(ValueError, match=r"model\.") as caught:
+        compose_config("train", [f"model={model}_tiny", override])
+    assert str(caught.value).endswith(told)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=timesformer_tiny", "model.drop_path=0"],  # conf/ lists 0.1 only
+        [
+            "model=vivit_hierarchical_tiny",
+            "model.dims=[8,8,8,8]",
+            "model.mlp_ratio=2",
+        ],  # lists of any length, 2 for 2.0
+        ["model=mvit_tiny", "model.position={_target_:tubelet.layers.position.OneTable,_partial_:true}"],
+        ["model=vivit_joint_tiny", "clip.mean=[0,0,0]", "clip.std=[1,1,1]", "clip.crop=[48,64]"],
+        ["model=vivit_joint_tiny", "clip.crop=56", "model.crop=56"],
+        ["model=vivit_joint_tiny", "model.readout._target_=tubelet.layers.readout.Mean"],
+        ["model=vivit_factorised_encoder_tiny", "model.time_mlp_ratio=2.0", "model.num_classes=7"],
+        ["callbacks.best=null", "optim.clip_norm=null", "trainer.max_epochs=null", "data.num_workers=0"],
+        ["frozen_at=-1", "optim.weight_decay=0"],
+    ],
+)
+def test_values_that_conf_does_not_list_are_accepted_where_they_can_be_right(overrides):
+    compose_config("train", ["data=motion", *overrides])
+
+
+POSITIONS = "tubelet.layers.position."
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        (
+            "position=null",
+            f"null is not a mapping with a _target_; did you mean 'model.position={{_target_:{POSITIONS}",
+        ),
+        ("position=SpaceTime", f"mean 'model.position={{_target_:{POSITIONS}SpaceTime,_partial_:true}}'?"),
+        ("position._target_=SpaceTime", f"imported; there are: {POSITIONS}OneTable, {POSITIONS}SpaceTime"),
+        (f"position._target_={POSITIONS}Spacetime", f"cannot be imported; did you mean {POSITIONS}SpaceTime?"),
+        ("position._target_=null", "model.position._target_=null is not the name of a class or function"),
+        ("readout._partial_=false", "model.readout._partial_ must stay true"),
+        (f"readout._target_={POSITIONS}OneTable", f"{POSITIONS}OneTable is not of tubelet.layers.readout"),
+        ("readout._target_=os.system", "model.readout._target_=os.system is not a class; there are: tubelet.layers"),
+    ],
+)
+def test_a_part_of_a_model_that_cannot_be_built_is_told_with_those_that_can(override, told):
+    with pytest.raises(ValueError, match=r"model\.") as caught:
+        compose_config("train", ["model=vivit_joint_tiny", f"model.{override}"])
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("overrides", "first_line"),
     [
         (["model=vivit_jointt"], "error: model=vivit_jointt: there is no such model; did you mean model=vivit_joint?"),

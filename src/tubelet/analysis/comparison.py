@@ -5,45 +5,18 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from tubelet.analysis.cost import Cost, count
+from tubelet.analysis.runs import Run
 from tubelet.evaluation.checkpoint import build_module
-
-OF_ONE_RUN = ("seed=", "run_dir=", "hydra.", "ckpt=")  # overrides that make no other experiment
-
-
-@dataclass(frozen=True)
-class Run:
-    """The record of one training run; `config` is empty where the run failed before it was written."""
-
-    folder: Path
-    record: dict[str, Any]
-    config: dict[str, Any]
-
-    @property
-    def finished(self) -> bool:
-        return self.record["status"] == "finished"
-
-    @property
-    def experiment(self) -> tuple[str, tuple[str, ...]]:
-        """The same for runs that differ in their seed only: name, and the overrides that count."""
-        kept = (part for part in self.record.get("overrides", ()) if not part.lstrip("+").startswith(OF_ONE_RUN))
-        return str(self.record.get("name")), tuple(sorted(kept))
-
-    @property
-    def val_top1(self) -> float | None:
-        return self.record.get("best", {}).get("val/top1", self.record.get("last_val", {}).get("val/top1"))
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in their seed only. Accuracies are means over those that finished; None where there is none.
+    """Runs that differ in their seed only. Accuracies are means over the seeds that finished; None where there is none.
 
     top1_spread: the standard deviation between seeds (of a sample), None for a single one
+    repeated: seeds with more than one finished run, which count once, by the mean of these
     macs: of one clip, as published
     """
 
@@ -57,24 +30,7 @@ class Row:
     clips_per_second: float | None
     peak_memory_mib: float | None
     not_finished: str
-
-
-def read_runs(folder: Path) -> list[Run]:
-    """Every training run below `folder`, by path. Raises ValueError where there is none."""
-    runs = []
-    for path in sorted(folder.rglob("metrics.json"), key=_in_order):
-        record, config = json.loads(path.read_text()), path.with_name("config.yaml")
-        if "resumed_from" in record:  # evaluations leave a metrics.json too
-            plain = yaml.safe_load(config.read_text()) if config.exists() else {}
-            runs.append(Run(path.parent, record, plain))
-    if not runs:
-        raise ValueError(f"{folder}: there is no metrics.json of a training run in it or below")
-    return runs
-
-
-def _in_order(path: Path) -> list[tuple[int, str]]:
-    """Job 10 of a sweep after job 9."""
-    return [(int(part) if part.isdigit() else -1, part) for part in path.parts]
+    repeated: str
 
 
 def compare(runs: Sequence[Run]) -> list[Row]:
@@ -86,7 +42,7 @@ def compare(runs: Sequence[Run]) -> list[Row]:
     costs: dict[str, Cost | None] = {}
     rows = []
     for (name, overrides), group in groups.items():
-        differing = [part for part in group[0].record.get("overrides", ()) if part in set(overrides) - shared]
+        differing = [part for part in group[0].record["overrides"] if part in set(overrides) - shared]
         differing.sort(key=lambda part: not part.startswith("model="))  # the model first, the rest as typed
         rows.append(_row(" ".join(differing) or name, group, costs))
     return rows
@@ -94,7 +50,10 @@ def compare(runs: Sequence[Run]) -> list[Row]:
 
 def _row(name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
     finished = [run for run in runs if run.finished]
-    tests = [run.record["test"]["top1"] for run in finished]
+    seeds: dict[str, list[Run]] = {}
+    for run in finished:
+        seeds.setdefault(run.seed, []).append(run)
+    tests = [statistics.fmean(run.record["test"]["top1"] for run in same) for same in seeds.values()]
     cost = next((cost_of(run, costs) for run in runs if run.config), None)
     recorded = (run.record["parameters"] for run in runs if "parameters" in run.record)
     statuses = [run.record["status"] for run in runs if not run.finished]
@@ -102,13 +61,14 @@ def _row(name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
         name=name,
         top1=_mean(tests),
         top1_spread=statistics.stdev(tests) if len(tests) > 1 else None,
-        seeds=len(finished),
-        val_top1=_mean([run.val_top1 for run in finished]),
+        seeds=len(seeds),
+        val_top1=_mean([_mean([run.val_top1 for run in same]) for same in seeds.values()]),
         parameters=next(recorded, cost.parameters if cost else None),
         macs=cost.macs() if cost else None,
         clips_per_second=_mean([run.record.get("clips_per_second") for run in finished]),
         peak_memory_mib=_mean([run.record.get("peak_memory_mib") for run in finished]),
         not_finished=", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses)),
+        repeated=", ".join(f"seed {seed} in {len(same)} runs" for seed, same in seeds.items() if len(same) > 1),
     )
 
 

@@ -53,6 +53,8 @@ def run() -> None:
         if overrides == ["note"]:
             _note(told.out)
             return
+        if "note" in overrides:
+            raise ValueError("note stands alone: tubelet profile note [--out FOLDER]")
         jobs = list(product(overrides))
         if len(jobs) == 1:
             _one(jobs[0])
@@ -62,9 +64,13 @@ def run() -> None:
 
 def product(overrides: Sequence[str]) -> Iterator[list[str]]:
     """Hydra's sweep syntax: every combination of values that are separated by commas."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()  # which knows what model=glob(...) stands for
+    parsed = OverridesParser.create(loader).parse_overrides(list(overrides))
     choices = []
     for override in parsed:
         key = override.get_key_element()
@@ -122,7 +128,7 @@ def _print_macs(name: str, values: Sequence[int]) -> None:
 
 
 def _several(jobs: list[list[str]], out: Path) -> None:
-    """A line as soon as its model is counted; sizes that a model refuses are told, and the others go on."""
+    """A line as soon as its model is counted; what a model refuses is told, and the others go on."""
     from tubelet.training.explain import one_line
 
     swept = {part for job in jobs for part in job if any(part not in other for other in jobs)}
@@ -130,8 +136,9 @@ def _several(jobs: list[list[str]], out: Path) -> None:
     width = max(len(_name(job, swept)) for job in jobs) + 2
     print(f"{'model':{width}}" + "".join(f"{head:>14}" for head in list(COLUMNS.values())[1:]))
     for job in jobs:
-        name, cfg = _name(job, swept), composed(job)
+        name = _name(job, swept)
         try:
+            cfg = composed(job)
             cost = measure(cfg)
         except Exception as error:
             line = one_line(error, config_dir())
@@ -142,7 +149,7 @@ def _several(jobs: list[list[str]], out: Path) -> None:
         rows.append(_row(name, cfg, cost))
         print(f"{name:{width}}" + "".join(f"{_shown(k, v):>14}" for k, v in list(rows[-1].items())[1:]), flush=True)
     if not rows:
-        raise ValueError("not one of the models takes clips of these sizes")
+        raise ValueError("not one of these models could be counted")
     _write(out / "cost.csv", rows)
     from tubelet.analysis.scaling import Point
 

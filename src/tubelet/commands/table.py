@@ -27,10 +27,11 @@ def run() -> None:
     parser.add_argument("folder", type=Path, help="a sweep's folder, or any with runs below it; table.csv goes there")
     folder = parser.parse_args().folder
 
-    from tubelet.analysis.comparison import compare, read_runs
+    from tubelet.analysis.comparison import compare
+    from tubelet.analysis.runs import read_runs
 
     try:
-        runs = read_runs(folder)
+        runs, unreadable = read_runs(folder)
     except ValueError as error:
         sys.exit(f"error: {error}")
     rows = compare(runs)
@@ -41,6 +42,11 @@ def run() -> None:
             print(
                 f"{one.record['status']}: {os.path.relpath(one.folder)}: {one.record.get('error', 'no error recorded')}"
             )
+    for path, why in unreadable.items():
+        print(f"unreadable: {os.path.relpath(path)}: {why}")
+    for row in rows:
+        if row.repeated:
+            print(f"repeated: {row.name}: {row.repeated}; their mean counts, as of one seed")
     with open(folder / "table.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(asdict(rows[0])))
         writer.writeheader()

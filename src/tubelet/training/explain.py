@@ -19,14 +19,16 @@ from tubelet.video.reader import DecodeError
 
 def one_line(error: BaseException, config_dir: str) -> str | None:
     """What to tell of an error that a user can mend; None for any other, which deserves its traceback."""
-    error = root(error)
+    outer, error = error, root(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={name}: there is no such {group}{nearest(name, error.options, f'{group}=')}"
     if isinstance(error, ConfigCompositionException) and getattr(error.__cause__, "full_key", None):
         return _unknown_key(error.__cause__, config_dir)
     if isinstance(error, OverrideParseException):
-        key, _, value = str(error.override).partition("=")
+        key, equals, value = str(error.override).partition("=")
+        if not equals:
+            return _without_value(key, config_dir)
         return f"cannot read {error.override}; a value with spaces or special letters needs quotes: \"{key}='{value}'\""
     if isinstance(error, PermissionError):
         elsewhere = str(error.filename).startswith("runs")
@@ -35,15 +37,29 @@ def one_line(error: BaseException, config_dir: str) -> str | None:
         return f"{error.full_key} has no value; give it on the command line: {error.full_key}=..."
     if isinstance(error, ValueError | OSError | DecodeError | HydraException | OmegaConfBaseException):
         return _message(error)
+    called = re.search(r"target '([\w.]+)'", str(outer)) if isinstance(outer, InstantiationException) else None
+    if called and isinstance(error, Exception):
+        return f"{called[1]} fails with these values: {type(error).__name__}: {_message(error)}"
     return None
 
 
 def _message(error: BaseException) -> str:
-    """The first line; of an error in a DataLoader's process, which arrives with its traceback as text, the last one."""
+    """The first line; of an error in a DataLoader's process, which arrives with its traceback as text, the last one.
+
+    Hydra breaks its sentences into lines. Python repeats a value of any length, of which the beginning is enough.
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if lines[0].startswith("Caught ") and len(lines) > 1:
         return lines[-1].partition(": ")[2]
-    return lines[0]
+    told = " ".join(line.strip() for line in lines) if isinstance(error, HydraException) else lines[0]
+    return re.sub(r"(\S{60})\S{200,}", r"\1...", told)
+
+
+def _without_value(word: str, config_dir: str) -> str:
+    """Of a word that is no override, such as the name of a model alone."""
+    choices = {path.stem: f"{path.parent.name}={path.stem}" for path in Path(config_dir).glob("*/*.yaml")}
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.8)
+    return f"{word} is not key=value; {f'did you mean {choices[close[0]]}?' if close else 'such as seed=1'}"
 
 
 def typed(key: str, value: str) -> str:

@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -29,7 +32,10 @@ MULTIRUN = {"-m", "--multirun"}
 
 
 class Reported(Exception):
-    """A job failed and its error has been told and recorded; raised so that a sweep goes on and ends with code 1."""
+    """A job failed and its error has been told and recorded; raised so that a sweep goes on and ends with code 1.
+
+    Its text is what to say at the end of the sweep.
+    """
 
 
 def config_dir() -> str:
@@ -50,7 +56,15 @@ def launch(name: str) -> None:
         refuse_scattered_ranks(sys.argv[1:])
         if name == "train":
             sys.argv[1:] = into_the_same_folder(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
+        with patch.object(JobReturn, "return_value", JobReturn.return_value.getter(_result)):
+            hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
+
+
+def _result(job: JobReturn) -> float:
+    """What a job returned. Hydra would print all overrides of one that failed, whose error has been told."""
+    if job.status != JobStatus.COMPLETED:
+        raise job._return_value
+    return job._return_value
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -116,8 +130,8 @@ def told_in_one_line() -> Iterator[None]:
     """Errors that a user can mend end the process with one line and code 1; other errors keep their traceback."""
     try:
         yield
-    except Reported:
-        sys.exit(1)
+    except Reported as reported:
+        sys.exit(f"error: {reported}")
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
         received = interrupt.args[0] if interrupt.args else signal.SIGINT
@@ -165,6 +179,9 @@ def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float
     cfg.run_dir = hydra_config.runtime.output_dir
     overrides, sweep = list(hydra_config.overrides.task), hydra_config.mode == RunMode.MULTIRUN
     log_file = Path(cfg.run_dir, f"{hydra_config.job.name}.log")
+    about = {"name": cfg.name, "resumed_from": cfg.ckpt} if name == "train" else {"ckpt": cfg.get("ckpt")}
+    about["overrides"] = overrides
+    reported = Reported(f"not all jobs in {os.path.relpath(hydra_config.sweep.dir)} finished")
     try:
         check_keys(cfg, name, config_dir())
     except ValueError as error:
@@ -172,36 +189,39 @@ def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float
             if [path.name for path in Path(cfg.run_dir).iterdir()] == [log_file.name]:
                 shutil.rmtree(cfg.run_dir)
             sys.exit(f"error: {error}")
-        _report(error, log_file, overrides)
-        raise Reported from error
+        _report(error, log_file, about)
+        raise reported from error
     try:
         quieten()
         return job(overrides)
     except KeyboardInterrupt as interrupt:
-        _record_early_end(Path(cfg.run_dir), interrupt, overrides)
+        _record_early_end(Path(cfg.run_dir), interrupt, about)
         raise
     except Exception as error:
-        _report(error, log_file, overrides)
+        _report(error, log_file, about)
         if sweep:
-            raise Reported from error
+            raise reported from error
         sys.exit(1)
 
 
-def _report(error: Exception, log_file: Path, overrides: list[str]) -> None:
-    """Tell an error in a line, with its traceback in the log file, and see to it that a record of it exists."""
+def _report(error: Exception, log_file: Path, about: dict[str, Any]) -> None:
+    """Tell an error in a line, with its traceback in the log file, and see to it that a record of it exists.
+
+    about: what the record of the job begins with
+    """
     with open(log_file, "a") as file:
         traceback.print_exception(error, file=file)
-    _record_early_end(log_file.parent, error, overrides)
+    _record_early_end(log_file.parent, error, about)
     line = one_line(error, config_dir()) or f"{type(root(error)).__name__}: {root(error)}"
     print(f"error: {line}\n(traceback in {os.path.relpath(log_file)})", file=sys.stderr)
 
 
-def _record_early_end(run_dir: Path, error: BaseException, overrides: list[str]) -> None:
+def _record_early_end(run_dir: Path, error: BaseException, about: dict[str, Any]) -> None:
     """metrics.json of a job that ended before it began its own; that of a run to be resumed stays as it is."""
     from tubelet.training.record import recorded  # here, since it imports torch
 
     if not (run_dir / "metrics.json").exists():
-        with suppress(BaseException), recorded(str(run_dir), overrides=overrides):
+        with suppress(BaseException), recorded(str(run_dir), **about):
             raise error
 
 
@@ -212,5 +232,6 @@ def quieten() -> None:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", connector):
         logging.getLogger(name).setLevel(logging.WARNING)
     without_use = ("many workers", "LeafSpec", "`anonymous`", "litlogger", "is not empty", "the logging interval")
+    without_use += ("could not find the monitored key",)  # where trainer.max_steps ends a run before a validation
     for message in without_use:
         warnings.filterwarnings("ignore", f".*{message}.*")

@@ -35,7 +35,9 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
         raise ValueError(f"seed={cfg.seed} is not from 0 to {2**32 - 1}")
     log.info("run: %s in %s", cfg.name, os.path.relpath(cfg.run_dir))
     catalogue = build.build_catalogue(cfg.data)
-    cfg.model.num_classes = len(catalogue.classes)
+    given, cfg.model.num_classes = cfg.model.num_classes, len(catalogue.classes)
+    if given not in (None, cfg.model.num_classes):
+        raise ValueError(f"model.num_classes={given}, but the data has {cfg.model.num_classes} classes; leave it out")
     if cfg.ckpt:  # before anything of the run that is resumed is touched
         run_dir, config = Path(cfg.run_dir), OmegaConf.to_container(cfg, resolve=True)
         check_resumable(load_checkpoint(cfg.ckpt), config, catalogue.classes, is_finished(run_dir))

@@ -1,31 +1,41 @@
 """Every key of a composed config against what it will reach: Hydra accepts a misspelt key in a file, or after a +.
 
-The keys listed in conf/ are right without a look (tests compare them with the signatures). Other keys can only be
-right where conf/ does not list all arguments of a target; then it is imported, which takes seconds.
+The keys and targets listed in conf/ are right without a look (tests compare them with the signatures), and a value must
+be of the kind of those listed in its place (kinds.py). Other keys can only be right where conf/ does not list all
+arguments of a target; then, and for any other target, what it names is imported, which takes seconds.
 """
 
 import importlib
 import inspect
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from tubelet.evaluation.published import STARTING_KEYS
 from tubelet.training.explain import nearest
+from tubelet.training.kinds import shown, unlike
 
-TARGET = "_target_"
-Kinds = dict[tuple[str, str], set[str | None]]  # (target or place, key) -> the kinds of the values in conf/
+TARGET, PARTIAL = "_target_", "_partial_"
+Listed = dict[str, dict[str, list]]  # target, or place of a node without one -> key -> its values in conf/
 LISTED_WHOLE = ("tubelet.", "lightning.Trainer")  # targets of which conf/ lists every argument
-OF_HYDRA = {TARGET, "_partial_", "_convert_", "_recursive_", "_args_"}
-# Values of another kind than in conf/ that are right.
-OTHER_KINDS = {
-    "optim.clip_norm": {type(None)},
-    "trainer.max_epochs": {type(None)},  # where trainer.max_steps ends the run
-    "clip.crop": {list},  # (H, W): models take it, the data has squares only
+OF_HYDRA = {TARGET, PARTIAL, "_convert_", "_recursive_", "_args_"}
+# Values that conf/ does not list, and that are as right as those it does.
+ALSO_RIGHT: dict[str, list] = {
+    "model.num_classes": [400],
+    "model.time_mlp_ratio": [4.0],
+    "model.drop_path": [0.0],
+    "model.head_dropout": [0.0],
+    "clip.crop": [[224, 224]],  # (H, W): models take it, the data has squares only
+    "clip.mean": [[0.0, 0.0, 0.0]],
+    "optim.clip_norm": [None],
+    "trainer.max_epochs": [None],  # where trainer.max_steps ends the run
 }
+SIZES = ("model.", "clip.", "views.")  # whose numbers keep the sign that they have in conf/
 NAMED_FREELY = {"augment", "callbacks", "logger"}  # mappings whose keys are names that the user may choose
 BESIDE_TARGET = {  # see build.py
     "data": {"batch_size", "eval_batch_size", "num_workers", "reader", "on_error"},
@@ -34,56 +44,94 @@ BESIDE_TARGET = {  # see build.py
 
 
 def check_keys(cfg: DictConfig, name: str, config_dir: str) -> None:
-    """Raises ValueError at the first key of `cfg`, of `name`.yaml, that nothing reads or that has no value."""
+    """Raises ValueError at the first key of `cfg`, of `name`.yaml, that nothing reads or whose value is not right."""
     plain = OmegaConf.to_container(cfg, resolve=False)
-    listed, kinds = _listed(Path(config_dir))
-    primary = yaml.safe_load(Path(config_dir, f"{name}.yaml").read_text())
-    groups = {key for entry in primary["defaults"] if isinstance(entry, dict) for key in entry}
+    listed = read_listed(Path(config_dir), name)
+    groups = {key for entry in listed[""]["defaults"][0] if isinstance(entry, dict) for key in entry}
     of_model = {"model", "clip"} if name == "train" else set()  # an evaluation has those of its checkpoint
-    top = (set(primary) | groups | of_model) - {"defaults", "hydra", "experiment"}
+    top = (set(listed[""]) | groups | of_model) - {"defaults", "hydra", "experiment"}
     _refuse_unknown("", plain, top)
-    for key, node in plain.items():
-        _refuse_missing(key, node)
-        _refuse_other_kind(key, node, {_kind(primary.get(key))})
-        if isinstance(node, dict):
-            _check_node(key, node, listed, kinds, key in NAMED_FREELY)
+    for key, value in plain.items():
+        _check_value(key, value, listed[""].get(key, []), listed)
+    if name == "train":
+        _refuse_two_answers(cfg, listed)
 
 
-def _check_node(path: str, node: dict, known: dict[str, set[str]], kinds: Kinds, free: bool) -> None:
-    if not free:
-        allowed = known.get(node.get(TARGET, path), set()) | BESIDE_TARGET.get(path, set()) | OF_HYDRA
-        whole = node.get(TARGET) in known and node[TARGET].startswith(LISTED_WHOLE)
-        if TARGET in node and not whole and not set(node) <= allowed:
-            allowed |= _signature(node[TARGET])
-        if allowed > OF_HYDRA:
-            _refuse_unknown(path, node, allowed)
-    for key, child in node.items():
-        _refuse_missing(f"{path}.{key}", child)
-        _refuse_other_kind(f"{path}.{key}", child, kinds.get((node.get(TARGET, path), key), set()))
-        if isinstance(child, dict):
-            if free and TARGET not in child:
-                raise ValueError(f"{path}.{key}: there is no such entry{nearest(key, set(node) - {key}, f'{path}.')}")
-            _check_node(f"{path}.{key}", child, known, kinds, False)
-
-
-def _refuse_missing(path: str, value: object) -> None:
+def _check_value(path: str, value: Any, examples: list, listed: Listed) -> None:
     if value == "???":
         raise ValueError(f"{path} has no value; give it on the command line: {path}=...")
+    right = examples + ALSO_RIGHT.get(path, [])
+    wrong = unlike(value, right, signed=path.startswith(SIZES))
+    if wrong:
+        within = "" if wrong[0] is value else f": {shown(wrong[0])}"
+        raise ValueError(f"{path}={shown(value)}{within} {wrong[1]}{_node_meant(path, value, examples)}")
+    if isinstance(value, dict):
+        if path in NAMED_FREELY:
+            _check_entries(path, value, listed)
+        else:
+            _check_node(path, value, [one for one in examples if isinstance(one, dict) and TARGET in one], listed)
 
 
-def _kind(value: object) -> str | None:
-    """What a value that conf/ lists must stay; None where it may become anything."""
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
-    return kinds.get(type(value))
+def _check_entries(path: str, node: dict, listed: Listed) -> None:
+    for key, child in node.items():
+        if isinstance(child, dict) and TARGET not in child:
+            raise ValueError(f"{path}.{key}: there is no such entry{nearest(key, set(node) - {key}, f'{path}.')}")
+        _check_value(f"{path}.{key}", child, [*listed.get(path, {}).get(key, []), None], listed)  # null leaves it out
 
 
-def _refuse_other_kind(path: str, value: object, listed: set[str | None]) -> None:
-    if len(listed) != 1 or (isinstance(value, str) and value.startswith("${")):
-        return
-    (kind,) = listed
-    found = "a number" if kind == "a number" and type(value) is int else _kind(value)
-    if kind and found != kind and type(value) not in OTHER_KINDS.get(path, ()):
-        raise ValueError(f"{path}={'null' if value is None else value} is not {kind}")
+def _check_node(path: str, node: dict, examples: list[dict], listed: Listed) -> None:
+    """examples: the nodes with a target that conf/ has in its place"""
+    where = node.get(TARGET, path)
+    if TARGET in node:
+        _check_target(path, node, examples, listed)
+    allowed = set(listed.get(where, ())) | BESIDE_TARGET.get(path, set()) | OF_HYDRA
+    whole = where in listed and where.startswith(LISTED_WHOLE)
+    if TARGET in node and not whole and not set(node) <= allowed:
+        allowed |= _arguments(_found(path, where, []))
+    if allowed > OF_HYDRA:
+        _refuse_unknown(path, node, allowed)
+    for key, child in node.items():
+        _check_value(f"{path}.{key}", child, listed.get(where, {}).get(key, []), listed)
+
+
+def _check_target(path: str, node: dict, examples: list[dict], listed: Listed) -> None:
+    """Of a target that conf/ does not have in this place: that it exists, and may stand there."""
+    target, known = node[TARGET], sorted({example[TARGET] for example in examples})
+    if not isinstance(target, str):
+        raise ValueError(f"{path}.{TARGET}={shown(target)} is not the name of a class or function")
+    if target not in known and target not in listed:
+        found = _found(path, target, known)
+        if path.partition(".")[0] == "model" and not inspect.isclass(found):
+            raise ValueError(f"{path}.{TARGET}={target} is not a class; there are: {', '.join(known)}")
+    modules = {name.rpartition(".")[0] for name in known}
+    if target.startswith("tubelet.") and modules and target.rpartition(".")[0] not in modules:
+        raise ValueError(f"{path}.{TARGET}={target} is not of {' or '.join(sorted(modules))}")
+    if examples and all(example.get(PARTIAL) for example in examples) and node.get(PARTIAL) is not True:
+        raise ValueError(f"{path}.{PARTIAL} must stay true: it is built later, with more arguments")
+
+
+def _found(path: str, target: str, known: list[str]) -> Any:
+    module, _, attribute = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        why = nearest(target, known) or f": {error}"
+        raise ValueError(f"{path}.{TARGET}={target} cannot be imported{why}") from error
+
+
+def _arguments(found: Any) -> set[str]:
+    """Those of a target; one that takes **kwargs has only those that conf/ lists."""
+    parameters = inspect.signature(found).parameters.values()
+    return {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+
+
+def _node_meant(path: str, value: object, examples: list) -> str:
+    """Where nodes with a target stand in conf/, and something else was given: the one with the most similar name."""
+    nodes = [one for one in examples if isinstance(one, dict) and TARGET in one]
+    if not nodes or isinstance(value, dict):
+        return ""
+    meant = max(nodes, key=lambda one: SequenceMatcher(None, str(value), one[TARGET].rpartition(".")[2]).ratio())
+    return f" with a {TARGET}; did you mean '{path}={shown(meant)}'?"
 
 
 def _refuse_unknown(path: str, node: dict, allowed: set[str]) -> None:
@@ -95,39 +143,51 @@ def _refuse_unknown(path: str, node: dict, allowed: set[str]) -> None:
             )
 
 
-def _signature(target: str) -> set[str]:
-    """The arguments of a target; a target that takes **kwargs has only those that conf/ lists."""
-    module, _, attribute = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{TARGET}={target} cannot be imported: {error}") from error
-    parameters = inspect.signature(found).parameters.values()
-    return {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+def _refuse_two_answers(cfg: DictConfig, listed: Listed) -> None:
+    """Keys of the model that are those of the clip in conf/."""
+    for key, examples in listed.get(cfg.model.get(TARGET), {}).items():
+        for source in {f"clip.{part}" for part in cfg.clip if f"${{clip.{part}}}" in examples}:
+            own, followed = shown(cfg.model.get(key)), shown(OmegaConf.select(cfg, source))
+            if own != followed:
+                raise ValueError(f"model.{key}={own}, but {source}={followed}, which it follows; type {source}={own}")
 
 
 @cache
-def _listed(config_dir: Path) -> tuple[dict[str, set[str]], Kinds]:
-    """The keys that the files of conf/ list, by target, and by place for nodes without one (`clip`, `views`).
+def read_listed(config_dir: Path, name: str) -> Listed:
+    """All keys of conf/ with their values: by target, by place for nodes without one, and by "" for groups.
 
-    And the kinds of their values, by target or place and key.
+    The arguments of other people's targets have no values here: they may be of many kinds.
     """
-    listed: dict[str, set[str]] = {}
-    kinds: Kinds = {}
+    listed: Listed = {"": {key: [value] for key, value in _content(config_dir / f"{name}.yaml").items()}}
     for file in config_dir.glob("*/*.yaml"):
-        content = yaml.safe_load(file.read_text()) or {}
-        if file.parent.name == "experiment":
+        if file.parent.name == "experiment" or (file.stem == "as_trained" and name == "train"):
             continue
-        whole = file.parent.name == "model"
-        nodes = content.items() if whole else [(file.parent.name, content)]
-        for path, node in nodes:
+        content = {key: value for key, value in _content(file).items() if key != "defaults"}
+        for path, node in content.items() if file.parent.name == "model" else [(file.parent.name, content)]:
+            listed[""].setdefault(path, []).append(node)
             for place, inner in _nodes(path, node):
                 where = inner.get(TARGET, place)
-                listed.setdefault(where, set()).update(inner)
                 for key, value in inner.items():
+                    values = listed.setdefault(where, {}).setdefault(key, [])
                     if where.startswith("tubelet.") or TARGET not in inner or key in ("max_epochs", "max_steps"):
-                        kinds.setdefault((where, key), set()).add(_kind(value))
-    return listed, kinds
+                        values.append(value)
+    return listed
+
+
+@cache
+def _content(file: Path) -> dict[str, Any]:
+    """Of a file, on top of those that its defaults name beside it."""
+    content = yaml.safe_load(file.read_text()) or {}
+    for base in content.get("defaults", []):
+        if isinstance(base, str) and base != "_self_":
+            content = _over(_content(file.with_stem(base)), content)
+    return content
+
+
+def _over(base: Any, changes: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(changes, dict):
+        return changes
+    return base | {key: _over(base.get(key), value) for key, value in changes.items()}
 
 
 def _nodes(path: str, node: object) -> Iterator[tuple[str, dict]]:

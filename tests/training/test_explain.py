@@ -1,0 +1,53 @@
+"""What a person is told of an error."""
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.utils import instantiate
+
+from tubelet.training.explain import one_line
+from tubelet.training.launch import config_dir
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("vivit_joint", "vivit_joint is not key=value; did you mean model=vivit_joint?"),
+        ("vivit_jiont", "vivit_jiont is not key=value; did you mean model=vivit_joint?"),
+        ("seed", "seed is not key=value; such as seed=1"),
+    ],
+)
+def test_a_word_without_a_value_is_taken_for_a_choice_of_a_group(word, told):
+    with pytest.raises(OverrideParseException) as caught:
+        OverridesParser.create().parse_overrides([word])
+    assert one_line(caught.value, config_dir()) == told
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        (
+            {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": -1},
+            "RuntimeError: Trying to create tensor",
+        ),
+        ({"_target_": "torch.nn.Linear", "in_features": 2}, "TypeError: Linear.__init__() missing 1 required"),
+        ({"_target_": "operator.floordiv", "_args_": [1, 0]}, "ZeroDivisionError: integer division or modulo by zero"),
+    ],
+)
+def test_what_fails_to_build_is_named_with_the_error_of_python(node, told):
+    with pytest.raises(InstantiationException) as caught:
+        instantiate(node)
+    name = node["_target_"].rpartition(".")[2]
+    assert f".{name} fails with these values: {told}" in one_line(caught.value, config_dir())
+
+
+def test_an_error_of_the_code_keeps_its_traceback():
+    assert one_line(TypeError("'str' object is not callable"), config_dir()) is None
+
+
+def test_sentences_of_hydra_are_told_whole_and_endless_values_cut():
+    assert one_line(HydraException("it is refused because it allows\nwhat is bad"), "") == (
+        "it is refused because it allows what is bad"
+    )
+    told = one_line(ValueError(f"invalid literal: '{'abc' * 100}'"), "")
+    assert told == f"invalid literal: '{'abc' * 19}ab..."
