@@ -28,6 +28,7 @@ def misspelt(*overrides):
         ("+clip.strid=1", "did you mean clip.stride?"),
         ("+views.clip=1", "did you mean views.clips?"),
         ("+data.size=3", "data.size: there is no such key; there are: batch_size"),
+        ("+model.readout.norm=1", "model.readout.norm: there is no such key"),
         ("+sed=9", "did you mean seed?"),
         ("+augment.flipp.p=0.3", "augment.flipp: there is no such entry; did you mean augment.flip?"),
         ("+callbacks.bst.monitor=x", "callbacks.bst: there is no such entry; did you mean callbacks.best?"),

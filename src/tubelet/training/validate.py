@@ -88,7 +88,7 @@ def _check_node(path: str, node: dict, examples: list[dict], listed: Listed) -> 
     whole = where in listed and where.startswith(LISTED_WHOLE)
     if TARGET in node and not whole and not set(node) <= allowed:
         allowed |= _arguments(_found(path, where, []))
-    if allowed > OF_HYDRA:
+    if whole or allowed > OF_HYDRA:
         _refuse_unknown(path, node, allowed)
     for key, child in node.items():
         _check_value(f"{path}.{key}", child, listed.get(where, {}).get(key, []), listed)
