@@ -348,6 +348,42 @@ def test_models_of_one_time_or_one_place_load_their_own_weights(build):
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
 
 
+def in_parts(parts="qkv"):
+    """The image ViT with its biases of queries, keys and values apart, as VideoMAE has them."""
+    state = {}
+    for name, value in image_vit().items():
+        rows = dict(zip("qkv", value.chunk(3), strict=True)) if name.endswith("qkv.bias") else {}
+        state |= {name.replace("qkv.bias", f"{part}_bias"): rows[part] for part in parts if rows} or {name: value}
+    return state
+
+
+def test_a_bias_in_parts_becomes_one_and_that_of_the_keys_may_be_left_out():
+    assert torch.equal(understand(in_parts()).weights["blocks.1.attn.qkv.bias"], image_vit()["blocks.1.attn.qkv.bias"])
+    bias = understand(in_parts("qv")).weights["blocks.1.attn.qkv.bias"]
+    assert torch.equal(bias[:DIM], image_vit()["blocks.1.attn.qkv.bias"][:DIM])
+    assert bias[DIM : 2 * DIM].abs().max() == 0
+    assert torch.equal(bias[2 * DIM :], image_vit()["blocks.1.attn.qkv.bias"][2 * DIM :])
+
+
+@pytest.mark.parametrize(("parts", "cut", "lacks"), [("qkv", "q", "query"), ("qkv", "k", "key"), ("qv", "v", "value")])
+def test_a_part_of_a_bias_that_one_block_lacks_is_no_zero(parts, cut, lacks):
+    state = in_parts(parts)
+    del state[f"blocks.2.attn.{cut}_bias"]
+    message = f"it has a part of the bias of blocks.2.attn, but not that of its {lacks}: the file is cut"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        understand(state)
+
+
+def test_weights_without_any_bias_of_queries_keys_and_values_get_zeros_and_the_account_says_so():
+    """timm's qkv_bias=False."""
+    state = {name: value for name, value in image_vit().items() if not name.endswith("qkv.bias")}
+    model, account = inflated(Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE), state)
+    names = account.new["zero: these weights have no bias of queries, keys, values"]
+    assert sorted(names) == [f"blocks.{i}.{part}.qkv.bias" for i in range(3) for part in ("attn", "temporal_attn")]
+    zero = {f"blocks.{i}.attn.qkv.bias": torch.zeros(3 * DIM).double() for i in range(3)}
+    agree(model, still(3), features(state | zero, frames(1)[:, :, 0], "none"))
+
+
 def test_learned_scales_of_a_branch_are_folded_into_its_last_layer():
     state = image_vit() | {f"blocks.{i}.ls{j}.gamma": torch.full((DIM,), 0.5 * j) for i in range(3) for j in (1, 2)}
     weights = understand(state).weights
@@ -445,6 +481,11 @@ def without(name):
             lambda: Joint(**VIVIT),
             without("blocks.1.norm2.bias"),
             "it holds nothing for the model's encoder.blocks.1.norm2.bias (looked for blocks.1.norm2.bias)",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            without("blocks.2.attn.qkv.bias"),
+            "it holds nothing for the model's encoder.blocks.2.attn.qkv.bias (looked for blocks.2.attn.qkv.bias)",
         ),
         (
             lambda: Joint(**VIVIT),

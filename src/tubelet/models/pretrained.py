@@ -100,6 +100,10 @@ class Fit:
         keys = [f"{s}{rest}" for s in stems]
         if any(key in self.theirs for key in keys):
             return self._found(name, ours, *keys)
+        if self.source.exact:
+            return self._found(name, ours, *keys)
+        if rest.endswith("qkv.bias") and not any(key.endswith("qkv.bias") for key in self.theirs):
+            return self._new(name, torch.zeros_like(ours), "zero: these weights have no bias of queries, keys, values")
         if rest.startswith(STOPPED):
             return self._new(name, torch.zeros_like(ours), "zero, so that attention over time begins by adding nothing")
         for copy, image in OF_TIME.items():
