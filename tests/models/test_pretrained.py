@@ -6,6 +6,7 @@ Letters: B clips, C channels, T frames, H W pixels, D width. Sizes differ, so th
 import copy
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 
 from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import Mean, NormedMean
+from tubelet.models.account import grouped
 from tubelet.models.layouts import of_same_model, understand
 from tubelet.models.positions import Positions
 from tubelet.models.pretrained import start_from
@@ -384,6 +386,62 @@ def test_weights_without_any_bias_of_queries_keys_and_values_get_zeros_and_the_a
     agree(model, still(3), features(state | zero, frames(1)[:, :, 0], "none"))
 
 
+def divided():
+    """A divided TimeSformer, and its weights in the official layout."""
+    model = Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE).double()
+    names = {"pos_embed.space": "pos_embed", "pos_embed.time": "time_embed"}
+    return model, {f"model.{names.get(name, name)}": value for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (
+            "blocks.1.temporal_attn.qkv.weight",
+            "it holds nothing for the model's blocks.1.temporal_attn.qkv.weight "
+            "(looked for blocks.1.temporal_attn.qkv.weight)",
+        ),
+        (
+            "blocks.2.temporal_fc.bias",
+            "it holds nothing for the model's blocks.2.temporal_fc.bias (looked for blocks.2.temporal_fc.bias)",
+        ),
+        ("time_embed", "it has attention over time, but no positions in time (time_embed): the file is cut"),
+        ("head.bias", "it has a head, but not its head.bias: the file is cut"),
+    ],
+)
+def test_a_cut_file_of_attention_over_time_is_not_completed_as_an_image_is(cut, message):
+    model, state = divided()
+    source = replace(understand(state), size=(3, *CROP))
+    assert start_from(model, source).new == {}
+    del source.weights[cut]
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        start_from(model, source)
+
+
+@pytest.mark.parametrize(
+    ("build", "cut", "looked"),
+    [
+        (FactorisedAttention, "blocks.1.attn_time.qkv.bias", "holds nothing for the model's blocks.1.attn_time.qkv.b"),
+        (FactorisedEncoder, "time.pos_embed", r"has attention over time, but no positions in time \(time.pos_embed\)"),
+        (partial(FactorisedAttention, position=SpaceTime), "time_embed", r"has .* no positions in time \(time_embed"),
+    ],
+)
+def test_a_cut_checkpoint_of_ours_is_not_completed(build, cut, looked):
+    theirs = build(7, 6, CROP, (2, PATCH, PATCH), **SIZE)
+    source = of_same_model("a run", theirs.state_dict(), HALF)
+    start_from(theirs, source)
+    del source.weights[cut]
+    with pytest.raises(ValueError, match=f"^it {looked}"):
+        start_from(theirs, source)
+
+
+def test_the_account_numbers_the_blocks_that_it_names():
+    names = [f"encoder.blocks.{i}.attn.qkv.{part}" for i in range(12) for part in ("weight", "bias")]
+    assert grouped(names) == ["encoder.blocks.0-11.attn.qkv"]
+    assert grouped(["blocks.4.mlp.fc1.bias", "head.weight", "head.bias"]) == ["blocks.4.mlp.fc1", "head"]
+    assert grouped(["blocks.2.norm1.bias", "blocks.0.norm1.bias"]) == ["blocks.0+2.norm1"]
+
+
 def test_learned_scales_of_a_branch_are_folded_into_its_last_layer():
     state = image_vit() | {f"blocks.{i}.ls{j}.gamma": torch.full((DIM,), 0.5 * j) for i in range(3) for j in (1, 2)}
     weights = understand(state).weights
@@ -474,7 +532,7 @@ def without(name):
         (
             lambda: Joint(**VIVIT),
             image_vit() | {"blocks.0.attn.q_norm.weight": torch.ones(6), "reg_token": torch.ones(1, 4, DIM)},
-            "2 of its parameters have no place in Joint: blocks.*.attn.q_norm, reg_token; "
+            "2 of its parameters have no place in Joint: blocks.0.attn.q_norm, reg_token; "
             "the layout is that of timm's image ViT",
         ),
         (

@@ -29,6 +29,7 @@ BLOCK = re.compile(r"^(space\.|time\.|)blocks\.(\d+)\.(.+)$")
 OF_SPACE = {"norm_space.": "norm1.", "attn_space.": "attn.", "norm_mlp.": "norm2."}
 OF_TIME = {"temporal_norm1.": "norm1.", "temporal_attn.": "attn.", "norm_time.": "norm1.", "attn_time.": "attn."}
 READOUT = "model.readout._target_=tubelet.layers.readout."
+HEAD = ("head.weight", "head.bias")
 STOPPED = ("temporal_fc.", "attn_time.proj.")  # zero, so that attention over time begins by adding nothing
 
 
@@ -98,16 +99,14 @@ class Fit:
             index -= sum(number(block) < index for block in self.of_time)
         stems = [f"{s}blocks.{index}." for s in dict.fromkeys((stem, "" if stem == "space." else stem))]
         keys = [f"{s}{rest}" for s in stems]
-        if any(key in self.theirs for key in keys):
-            return self._found(name, ours, *keys)
-        if self.source.exact:
+        if self.source.exact or any(key in self.theirs for key in keys):
             return self._found(name, ours, *keys)
         if rest.endswith("qkv.bias") and not any(key.endswith("qkv.bias") for key in self.theirs):
             return self._new(name, torch.zeros_like(ours), "zero: these weights have no bias of queries, keys, values")
-        if rest.startswith(STOPPED):
+        if rest.startswith(STOPPED) and not self.source.of_time:
             return self._new(name, torch.zeros_like(ours), "zero, so that attention over time begins by adding nothing")
         for copy, image in OF_TIME.items():
-            if rest.startswith(copy):
+            if rest.startswith(copy) and not self.source.of_time:
                 keys = [f"{s}{rest.replace(copy, image)}" for s in stems]
                 return self._new(name, self._taken(name, ours, *keys), f"copied from {image.rstrip('.')}")
         for own, image in OF_SPACE.items():
@@ -135,6 +134,8 @@ class Fit:
     def _head(self, name: str, ours: Tensor) -> Tensor:
         theirs = self.theirs.get(name)
         self.used.add(name)
+        if theirs is None and any(key in self.theirs for key in HEAD):
+            raise ValueError(f"it has a head, but not its {name}: the file is cut")
         if theirs is None:
             return self._new(
                 name, ours, f"for {len(ours)} classes, as at the start of training: theirs is not in the file"
@@ -167,7 +168,7 @@ class Fit:
         readout = getattr(self.model.get_submodule(name.rsplit("norm.", 1)[0].rstrip(".")), "readout", None)
         part = plain.removeprefix(stem)
         if isinstance(readout, NormedMean) and not self.source.exact:
-            if f"fc_{part}" not in self.theirs:
+            if not any(key.startswith("fc_norm.") for key in self.theirs):
                 return self._new(
                     name, ours, "as at the start of training: the norm of the mean, which these weights do not have"
                 )
