@@ -17,7 +17,7 @@ from tubelet.layers.readout import Mean, NormedMean
 from tubelet.models.account import grouped
 from tubelet.models.layouts import of_same_model, understand
 from tubelet.models.positions import Positions
-from tubelet.models.pretrained import start_from
+from tubelet.models.pretrained import check_value, start_from
 from tubelet.models.resample import average, central_frame, resize_space, resize_space_time, resize_time, tile_space
 from tubelet.models.source import HALF, Source
 from tubelet.models.timesformer import Alternating, Divided, JointSpaceTime, SpaceOnly
@@ -435,6 +435,13 @@ def test_a_cut_checkpoint_of_ours_is_not_completed(build, cut, looked):
         start_from(theirs, source)
 
 
+def test_a_value_of_another_shape_is_refused_before_anything_is_loaded():
+    """Every way to a value, as that which copies attention over space, ends in this check."""
+    message = "its a.weight would be (2, 3), the model's is (3, 3)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_value("a.weight", torch.ones(2, 3), torch.ones(3, 3))
+
+
 def test_the_account_numbers_the_blocks_that_it_names():
     names = [f"encoder.blocks.{i}.attn.qkv.{part}" for i in range(12) for part in ("weight", "bias")]
     assert grouped(names) == ["encoder.blocks.0-11.attn.qkv"]
@@ -544,6 +551,33 @@ def without(name):
             lambda: Joint(**VIVIT),
             without("blocks.2.attn.qkv.bias"),
             "it holds nothing for the model's encoder.blocks.2.attn.qkv.bias (looked for blocks.2.attn.qkv.bias)",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            image_vit() | {"patch_embed.proj.weight": torch.ones(DIM, 1, PATCH, PATCH).double()},
+            "its patches have 1 channel, the model's 3; take weights of 3 channels",
+        ),
+        (
+            lambda: Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE),
+            image_vit() | {"blocks.1.attn.qkv.weight": torch.ones(2 * DIM, DIM).double()},
+            "its blocks.1.attn.qkv.weight is (24, 12), the model's blocks.1.attn.qkv.weight (36, 12)",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            image_vit() | {"pos_embed": torch.ones(1, 11, DIM + 1).double()},
+            "its positions give (1, 31, 13) for encoder.pos_embed.table, which has (1, 31, 12)",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            image_vit() | {"norm.weight": torch.full((DIM,), torch.nan).double()},
+            "12 of the 12 values for encoder.norm.weight are NaN or infinite: the file is damaged, or its training "
+            "failed; take another one",
+        ),
+        (
+            lambda: Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE),
+            image_vit() | {"cls_token": torch.full((1, 1, DIM), -torch.inf).double()},
+            "12 of the 12 values for cls_token are NaN or infinite: the file is damaged, or its training failed; "
+            "take another one",
         ),
         (
             lambda: Joint(**VIVIT),

@@ -48,9 +48,23 @@ def start_from(
     ours = model.state_dict()
     weights = {name: fit.value(name, value).to(value.dtype) for name, value in ours.items()}
     fit.account_for_unused()
+    for name, value in weights.items():
+        check_value(name, value, ours[name])
     fit.account.notes += fit.positions.notes
     model.load_state_dict(weights)
     return fit.account
+
+
+def check_value(name: str, value: Tensor, ours: Tensor) -> None:
+    """Raises ValueError where a value could not be loaded, or would make every answer NaN."""
+    if value.shape != ours.shape:
+        raise ValueError(f"its {name} would be {tuple(value.shape)}, the model's is {tuple(ours.shape)}")
+    broken = int((~value.isfinite()).sum())
+    if broken:
+        raise ValueError(
+            f"{broken} of the {value.numel()} values for {name} are NaN or infinite: the file is damaged, or its "
+            "training failed; take another one"
+        )
 
 
 class Fit:
