@@ -662,6 +662,30 @@ def test_an_unknown_layout_is_told_with_the_nearest_known_one():
     )
 
 
+AS_TUBELETS = {"patch_embed.proj.weight": torch.ones(DIM, 3, 2, PATCH, PATCH)}
+
+
+@pytest.mark.parametrize(
+    ("left_out", "added", "end"),
+    [
+        ("cls_token", {}, "VideoMAE, whose patch_embed.proj.weight has 5 axes"),
+        ("", AS_TUBELETS, "timm's image ViT, whose patch_embed.proj.weight has 4 axes"),
+        ("pos_embed", AS_TUBELETS, "VideoMAE, which has no cls_token"),
+    ],
+)
+def test_a_nearest_layout_of_the_same_names_is_told_with_what_is_different(left_out, added, end):
+    with pytest.raises(ValueError, match="is not known") as caught:
+        understand(without(left_out) | added)
+    assert str(caught.value).partition("nearest that is: ")[2] == end
+
+
+def test_a_head_of_as_many_classes_is_an_image_models():
+    model = SpaceOnly(11, 3, CROP, (1, PATCH, PATCH), **SIZE).double()
+    account = start_from(model, understand(image_vit()))
+    reason = "for 11 classes, as at the start of training: theirs is an image model's"
+    assert account.new[reason] == ["head.weight", "head.bias"]
+
+
 def test_few_tokens_begins_as_the_image_model_on_each_frame():
     """Attention over time, of whichever regions, begins by adding nothing."""
     model, _ = inflated(FewTokens(7, 6, CROP, (2, 1), (1, PATCH, PATCH), **SIZE))

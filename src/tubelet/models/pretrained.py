@@ -157,9 +157,8 @@ class Fit:
         if self.source.other_classes and theirs.shape == ours.shape:
             return self._new(name, ours, f"for {len(ours)} classes, as at the start of training: theirs are others")
         if self.source.image or theirs.shape != ours.shape:
-            return self._new(
-                name, ours, f"for {len(ours)} classes, as at the start of training: theirs has {len(theirs)}"
-            )
+            whose = "theirs is an image model's" if len(theirs) == len(ours) else f"theirs has {len(theirs)}"
+            return self._new(name, ours, f"for {len(ours)} classes, as at the start of training: {whose}")
         self.account.loaded.append(name)
         return theirs
 
