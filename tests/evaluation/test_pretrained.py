@@ -333,6 +333,14 @@ def test_other_gelu_and_readout_are_told_with_their_overrides(tmp_path):
             "model.inflate=centre: there is no such way; there are: central_frame, average",
         ),
         (
+            {"pretrained": "x", "accept": "frames"},
+            "model.accept=frames: it is a list; type model.accept=[frames]",
+        ),
+        (
+            {"pretrained": ""},
+            "model.pretrained= is empty; type a path, a url, a hub id or a name, or leave it out",
+        ),
+        (
             {"pretrained": "x", "accept": ["frame"]},
             "model.accept=frame: there is no such difference; there are: normalisation, frames, crop",
         ),
@@ -448,7 +456,8 @@ def test_offline_the_error_says_which_file_to_put_where(tmp_path, monkeypatch, s
     folder = tmp_path / "cache/hub/google/vivit-b-16x2-kinetics400"
     node = {"pretrained": "google/vivit-b-16x2-kinetics400"}
     assert told(OSError, joint(), node, HALF) == (
-        "model.pretrained=google/vivit-b-16x2-kinetics400 cannot be fetched from huggingface.co (no network); "
+        "model.pretrained=google/vivit-b-16x2-kinetics400: there is no such folder here, and it cannot be fetched from "
+        "huggingface.co (no network); mend the path, or, if it is a hub id, "
         f"download its model.safetensors, config.json and preprocessor_config.json elsewhere and put them into {folder}"
     )
     folder.parent.mkdir(parents=True)

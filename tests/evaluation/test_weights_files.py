@@ -102,6 +102,35 @@ def test_an_array_whose_bytes_are_not_its_size_is_refused():
         unpack(b"\xc7" + bytes([len(content), 1]) + content)
 
 
+@pytest.mark.parametrize("name", ["a.pth", "a.npz", "a.safetensors", "checkpoint"])
+def test_an_empty_file_is_told(name, tmp_path):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"^it is empty, of 0 bytes; download or copy it again$"):
+        read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["hello", "# a page without its first line <html>"])
+def test_what_is_no_file_of_torch_is_told_without_the_advice_to_run_it(text, tmp_path):
+    (tmp_path / "a.pth").write_text(text)
+    message = "it cannot be read as weights alone, and nothing else in a file is run: it is cut, or not torch's"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        read_weights(tmp_path / "a.pth")
+
+
+def test_a_whole_module_is_told_with_its_class(tmp_path):
+    torch.save({"model": torch.nn.Linear(2, 3)}, tmp_path / "a.pth")
+    message = r"is run: it has an object of torch\.nn\.modules\.linear\.Linear; save its state_dict\(\)$"
+    with pytest.raises(ValueError, match=message):
+        read_weights(tmp_path / "a.pth")
+
+
+def test_parameters_under_a_key_that_is_not_known_are_told_with_the_keys(tmp_path):
+    torch.save({"model_ema": STATE, "epoch": 3}, tmp_path / "a.pth")
+    message = "by their names), but 'model_ema', 'epoch'; save the one that is meant by itself"
+    with pytest.raises(ValueError, match=f"^it holds no parameters .*{re.escape(message)}$"):
+        read_weights(tmp_path / "a.pth")
+
+
 NO_NPZ = "it is no whole .npz of numbers: cut, or something else, or with objects, which are not run"
 
 

@@ -6,6 +6,7 @@ Letters: B clips, C channels, T frames, H W pixels, D width. Sizes differ, so th
 import copy
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 
 from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import Mean, NormedMean
+from tubelet.models.account import grouped
 from tubelet.models.layouts import of_same_model, understand
 from tubelet.models.positions import Positions
-from tubelet.models.pretrained import start_from
+from tubelet.models.pretrained import check_value, start_from
 from tubelet.models.resample import average, central_frame, resize_space, resize_space_time, resize_time, tile_space
 from tubelet.models.source import HALF, Source
 from tubelet.models.timesformer import Alternating, Divided, JointSpaceTime, SpaceOnly
@@ -348,6 +350,105 @@ def test_models_of_one_time_or_one_place_load_their_own_weights(build):
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
 
 
+def in_parts(parts="qkv"):
+    """The image ViT with its biases of queries, keys and values apart, as VideoMAE has them."""
+    state = {}
+    for name, value in image_vit().items():
+        rows = dict(zip("qkv", value.chunk(3), strict=True)) if name.endswith("qkv.bias") else {}
+        state |= {name.replace("qkv.bias", f"{part}_bias"): rows[part] for part in parts if rows} or {name: value}
+    return state
+
+
+def test_a_bias_in_parts_becomes_one_and_that_of_the_keys_may_be_left_out():
+    assert torch.equal(understand(in_parts()).weights["blocks.1.attn.qkv.bias"], image_vit()["blocks.1.attn.qkv.bias"])
+    bias = understand(in_parts("qv")).weights["blocks.1.attn.qkv.bias"]
+    assert torch.equal(bias[:DIM], image_vit()["blocks.1.attn.qkv.bias"][:DIM])
+    assert bias[DIM : 2 * DIM].abs().max() == 0
+    assert torch.equal(bias[2 * DIM :], image_vit()["blocks.1.attn.qkv.bias"][2 * DIM :])
+
+
+@pytest.mark.parametrize(("parts", "cut", "lacks"), [("qkv", "q", "query"), ("qkv", "k", "key"), ("qv", "v", "value")])
+def test_a_part_of_a_bias_that_one_block_lacks_is_no_zero(parts, cut, lacks):
+    state = in_parts(parts)
+    del state[f"blocks.2.attn.{cut}_bias"]
+    message = f"it has a part of the bias of blocks.2.attn, but not that of its {lacks}: the file is cut"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        understand(state)
+
+
+def test_weights_without_any_bias_of_queries_keys_and_values_get_zeros_and_the_account_says_so():
+    """timm's qkv_bias=False."""
+    state = {name: value for name, value in image_vit().items() if not name.endswith("qkv.bias")}
+    model, account = inflated(Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE), state)
+    names = account.new["zero: these weights have no bias of queries, keys, values"]
+    assert sorted(names) == [f"blocks.{i}.{part}.qkv.bias" for i in range(3) for part in ("attn", "temporal_attn")]
+    zero = {f"blocks.{i}.attn.qkv.bias": torch.zeros(3 * DIM).double() for i in range(3)}
+    agree(model, still(3), features(state | zero, frames(1)[:, :, 0], "none"))
+
+
+def divided():
+    """A divided TimeSformer, and its weights in the official layout."""
+    model = Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE).double()
+    names = {"pos_embed.space": "pos_embed", "pos_embed.time": "time_embed"}
+    return model, {f"model.{names.get(name, name)}": value for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (
+            "blocks.1.temporal_attn.qkv.weight",
+            "it holds nothing for the model's blocks.1.temporal_attn.qkv.weight "
+            "(looked for blocks.1.temporal_attn.qkv.weight)",
+        ),
+        (
+            "blocks.2.temporal_fc.bias",
+            "it holds nothing for the model's blocks.2.temporal_fc.bias (looked for blocks.2.temporal_fc.bias)",
+        ),
+        ("time_embed", "it has attention over time, but no positions in time (time_embed): the file is cut"),
+        ("head.bias", "it has a head, but not its head.bias: the file is cut"),
+    ],
+)
+def test_a_cut_file_of_attention_over_time_is_not_completed_as_an_image_is(cut, message):
+    model, state = divided()
+    source = replace(understand(state), size=(3, *CROP))
+    assert start_from(model, source).new == {}
+    del source.weights[cut]
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        start_from(model, source)
+
+
+@pytest.mark.parametrize(
+    ("build", "cut", "looked"),
+    [
+        (FactorisedAttention, "blocks.1.attn_time.qkv.bias", "holds nothing for the model's blocks.1.attn_time.qkv.b"),
+        (FactorisedEncoder, "time.pos_embed", r"has attention over time, but no positions in time \(time.pos_embed\)"),
+        (partial(FactorisedAttention, position=SpaceTime), "time_embed", r"has .* no positions in time \(time_embed"),
+    ],
+)
+def test_a_cut_checkpoint_of_ours_is_not_completed(build, cut, looked):
+    theirs = build(7, 6, CROP, (2, PATCH, PATCH), **SIZE)
+    source = of_same_model("a run", theirs.state_dict(), HALF)
+    start_from(theirs, source)
+    del source.weights[cut]
+    with pytest.raises(ValueError, match=f"^it {looked}"):
+        start_from(theirs, source)
+
+
+def test_a_value_of_another_shape_is_refused_before_anything_is_loaded():
+    """Every way to a value, as that which copies attention over space, ends in this check."""
+    message = "its a.weight would be (2, 3), the model's is (3, 3)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_value("a.weight", torch.ones(2, 3), torch.ones(3, 3))
+
+
+def test_the_account_numbers_the_blocks_that_it_names():
+    names = [f"encoder.blocks.{i}.attn.qkv.{part}" for i in range(12) for part in ("weight", "bias")]
+    assert grouped(names) == ["encoder.blocks.0-11.attn.qkv"]
+    assert grouped(["blocks.4.mlp.fc1.bias", "head.weight", "head.bias"]) == ["blocks.4.mlp.fc1", "head"]
+    assert grouped(["blocks.2.norm1.bias", "blocks.0.norm1.bias"]) == ["blocks.0+2.norm1"]
+
+
 def test_learned_scales_of_a_branch_are_folded_into_its_last_layer():
     state = image_vit() | {f"blocks.{i}.ls{j}.gamma": torch.full((DIM,), 0.5 * j) for i in range(3) for j in (1, 2)}
     weights = understand(state).weights
@@ -438,13 +539,45 @@ def without(name):
         (
             lambda: Joint(**VIVIT),
             image_vit() | {"blocks.0.attn.q_norm.weight": torch.ones(6), "reg_token": torch.ones(1, 4, DIM)},
-            "2 of its parameters have no place in Joint: blocks.*.attn.q_norm, reg_token; "
+            "2 of its parameters have no place in Joint: blocks.0.attn.q_norm, reg_token; "
             "the layout is that of timm's image ViT",
         ),
         (
             lambda: Joint(**VIVIT),
             without("blocks.1.norm2.bias"),
             "it holds nothing for the model's encoder.blocks.1.norm2.bias (looked for blocks.1.norm2.bias)",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            without("blocks.2.attn.qkv.bias"),
+            "it holds nothing for the model's encoder.blocks.2.attn.qkv.bias (looked for blocks.2.attn.qkv.bias)",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            image_vit() | {"patch_embed.proj.weight": torch.ones(DIM, 1, PATCH, PATCH).double()},
+            "its patches have 1 channel, the model's 3; take weights of 3 channels",
+        ),
+        (
+            lambda: Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE),
+            image_vit() | {"blocks.1.attn.qkv.weight": torch.ones(2 * DIM, DIM).double()},
+            "its blocks.1.attn.qkv.weight is (24, 12), the model's blocks.1.attn.qkv.weight (36, 12)",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            image_vit() | {"pos_embed": torch.ones(1, 11, DIM + 1).double()},
+            "its positions give (1, 31, 13) for encoder.pos_embed.table, which has (1, 31, 12)",
+        ),
+        (
+            lambda: Joint(**VIVIT),
+            image_vit() | {"norm.weight": torch.full((DIM,), torch.nan).double()},
+            "12 of the 12 values for encoder.norm.weight are NaN or infinite: the file is damaged, or its training "
+            "failed; take another one",
+        ),
+        (
+            lambda: Divided(7, 3, CROP, (1, PATCH, PATCH), **SIZE),
+            image_vit() | {"cls_token": torch.full((1, 1, DIM), -torch.inf).double()},
+            "12 of the 12 values for cls_token are NaN or infinite: the file is damaged, or its training failed; "
+            "take another one",
         ),
         (
             lambda: Joint(**VIVIT),
@@ -527,6 +660,30 @@ def test_an_unknown_layout_is_told_with_the_nearest_known_one():
         f"the layout of its {len(state)} parameters, the first of them 'vit.cls_token', is not known; "
         "the nearest that is: timm's image ViT, which has cls_token"
     )
+
+
+AS_TUBELETS = {"patch_embed.proj.weight": torch.ones(DIM, 3, 2, PATCH, PATCH)}
+
+
+@pytest.mark.parametrize(
+    ("left_out", "added", "end"),
+    [
+        ("cls_token", {}, "VideoMAE, whose patch_embed.proj.weight has 5 axes"),
+        ("", AS_TUBELETS, "timm's image ViT, whose patch_embed.proj.weight has 4 axes"),
+        ("pos_embed", AS_TUBELETS, "VideoMAE, which has no cls_token"),
+    ],
+)
+def test_a_nearest_layout_of_the_same_names_is_told_with_what_is_different(left_out, added, end):
+    with pytest.raises(ValueError, match="is not known") as caught:
+        understand(without(left_out) | added)
+    assert str(caught.value).partition("nearest that is: ")[2] == end
+
+
+def test_a_head_of_as_many_classes_is_an_image_models():
+    model = SpaceOnly(11, 3, CROP, (1, PATCH, PATCH), **SIZE).double()
+    account = start_from(model, understand(image_vit()))
+    reason = "for 11 classes, as at the start of training: theirs is an image model's"
+    assert account.new[reason] == ["head.weight", "head.bias"]
 
 
 def test_few_tokens_begins_as_the_image_model_on_each_frame():

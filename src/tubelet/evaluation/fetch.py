@@ -32,6 +32,8 @@ def find(name: str, node: dict[str, Any]) -> Found:
 
     node: the `model` node of the config, which the catalogue is asked for
     """
+    if not name:
+        raise ValueError("model.pretrained= is empty; type a path, a url, a hub id or a name, or leave it out")
     path = Path(name).expanduser()
     if path.exists():
         return Found(file_of(path))
@@ -131,7 +133,8 @@ def from_hub(hub_id: str) -> Found:
     except Exception as error:  # of the network, of the hub, of its http library, which differs from version to version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise OSError(
-            f"model.pretrained={hub_id} cannot be fetched from huggingface.co ({reason}); download its "
+            f"model.pretrained={hub_id}: there is no such folder here, and it cannot be fetched from huggingface.co "
+            f"({reason}); mend the path, or, if it is a hub id, download its "
             f"{HUB_FILES[0]}, {' and '.join(HUB_SETTINGS)} elsewhere and put them into {folder}"
         ) from error
     return Found(file_of(found))

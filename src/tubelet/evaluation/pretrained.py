@@ -34,7 +34,9 @@ def load_pretrained(
     clip: the `clip` node; its mean and std must be those the weights were trained with
     classes: of the run; a head that one of our own runs trained for other ones is not taken
     """
-    name, accept = str(node["pretrained"]), list(node.get("accept") or ())
+    name, accept = str(node["pretrained"]), node.get("accept") or ()
+    if isinstance(accept, str):
+        raise ValueError(f"model.accept={accept}: it is a list; type model.accept=[{accept}]")
     inflate = node.get("inflate", "central_frame")
     if inflate not in INFLATE:
         raise ValueError(f"model.inflate={inflate}: there is no such way; there are: {', '.join(INFLATE)}")

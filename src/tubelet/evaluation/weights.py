@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ def read_weights(path: Path) -> Weights:
     """Raises ValueError, with the reason in one line, where the file is not a file of weights."""
     with open(path, "rb") as file:
         head = file.read(64)
+    if not head:
+        raise ValueError("it is empty, of 0 bytes; download or copy it again")
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise ValueError("it is a web page, not weights; download the file that the page shows")
     if path.suffix == ".safetensors":
@@ -49,7 +52,8 @@ def _torch(path: Path) -> Weights:
         with torch.serialization.safe_globals([argparse.Namespace]):  # VideoMAE's keep the arguments of their script
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the bytes lead to
-        reason = str(error).strip().splitlines()[0]
+        found = re.search(r"GLOBAL (\S+)", str(error))  # torch's own words end in the advice to run what is in it
+        reason = f"it has an object of {found[1]}; save its state_dict()" if found else "it is cut, or not torch's"
         raise ValueError(f"it cannot be read as weights alone, and nothing else in a file is run: {reason}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"it holds a {type(content).__name__}, not parameters by name")
@@ -60,6 +64,12 @@ def _torch(path: Path) -> Weights:
             content = content[key]
             break
     state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        keys = ", ".join(map(repr, list(content)[:8])) or "no keys at all"
+        raise ValueError(
+            f"it holds no parameters where they are looked for ({', '.join(NESTED)}, or by their names), but {keys}; "
+            "save the one that is meant by itself"
+        )
     return Weights(state, _settings(path.parent) if path.name == "pytorch_model.bin" else {})
 
 

@@ -33,7 +33,18 @@ class Account:
 
 
 def grouped(names: list[str]) -> list[str]:
-    """One name for the same parameter of all blocks, and one for a weight with its bias."""
-    stars = dict.fromkeys(re.sub(r"\bblocks\.\d+\.", "blocks.*.", name) for name in names)
-    stems = dict.fromkeys(re.sub(r"\.(weight|bias)$", "", name) for name in stars)
-    return list(stems)
+    """One name for the same parameter of many blocks, with their numbers, and one for a weight with its bias."""
+    numbers: dict[str, list[int]] = {}
+    for name in names:
+        stem = re.sub(r"\.(weight|bias)$", "", name)
+        found = re.search(r"\bblocks\.(\d+)\.", stem)
+        of_stem = numbers.setdefault(re.sub(r"\bblocks\.\d+\.", "blocks.*.", stem), [])
+        of_stem += [int(found[1])] if found and int(found[1]) not in of_stem else []
+    return [stem.replace("*", _numbers(sorted(blocks))) for stem, blocks in numbers.items()]
+
+
+def _numbers(blocks: list[int]) -> str:
+    """[0, 1, 2] -> 0-2; [0, 2] -> 0+2."""
+    if len(blocks) > 1 and blocks == list(range(blocks[0], blocks[-1] + 1)):
+        return f"{blocks[0]}-{blocks[-1]}"
+    return "+".join(map(str, blocks))

@@ -29,6 +29,9 @@ def check_shapes(model: nn.Module, source: Source, of_time: set[str]) -> None:
         raise ValueError(
             f"its width is {theirs[0]}, the model's {ours[0]}; {advice(model, source, f'model.dim={theirs[0]}')}"
         )
+    if theirs[1] != ours[1]:
+        channels = "1 channel" if theirs[1] == 1 else f"{theirs[1]} channels"
+        raise ValueError(f"its patches have {channels}, the model's {ours[1]}; take weights of {ours[1]} channels")
     _check_patches(model, tuple(theirs[2:]), tuple(ours[2:]))
     for prefix, key in (("time.", "time_depth"), ("space.", "depth"), ("", "depth")):
         _check_depth(model, source, prefix, key, of_time)

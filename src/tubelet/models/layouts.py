@@ -69,7 +69,13 @@ def _unknown(state: Mapping[str, Tensor]) -> str:
     nearest = max(LAYOUTS, key=likeness)
     first = next(iter(state), None)
     missing = [mark for mark in nearest.marks if not any(re.fullmatch(mark, name) for name in state)]
-    lacks = f", which has {missing[0]}".replace("\\", "") if missing else ""
+    unwanted = [mark for mark in nearest.absent if any(re.fullmatch(mark, name) for name in state)]
+    if missing:
+        lacks = f", which has {missing[0]}".replace("\\", "")
+    elif unwanted:
+        lacks = f", which has no {unwanted[0]}".replace("\\", "")
+    else:
+        lacks = f", whose {PATCHES} has {nearest.patch_axes} axes"
     return (
         f"the layout of its {len(state)} parameters, the first of them {first!r}, is not known; "
         f"the nearest that is: {nearest.name}{lacks}"

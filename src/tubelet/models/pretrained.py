@@ -29,6 +29,7 @@ BLOCK = re.compile(r"^(space\.|time\.|)blocks\.(\d+)\.(.+)$")
 OF_SPACE = {"norm_space.": "norm1.", "attn_space.": "attn.", "norm_mlp.": "norm2."}
 OF_TIME = {"temporal_norm1.": "norm1.", "temporal_attn.": "attn.", "norm_time.": "norm1.", "attn_time.": "attn."}
 READOUT = "model.readout._target_=tubelet.layers.readout."
+HEAD = ("head.weight", "head.bias")
 STOPPED = ("temporal_fc.", "attn_time.proj.")  # zero, so that attention over time begins by adding nothing
 
 
@@ -47,9 +48,23 @@ def start_from(
     ours = model.state_dict()
     weights = {name: fit.value(name, value).to(value.dtype) for name, value in ours.items()}
     fit.account_for_unused()
+    for name, value in weights.items():
+        check_value(name, value, ours[name])
     fit.account.notes += fit.positions.notes
     model.load_state_dict(weights)
     return fit.account
+
+
+def check_value(name: str, value: Tensor, ours: Tensor) -> None:
+    """Raises ValueError where a value could not be loaded, or would make every answer NaN."""
+    if value.shape != ours.shape:
+        raise ValueError(f"its {name} would be {tuple(value.shape)}, the model's is {tuple(ours.shape)}")
+    broken = int((~value.isfinite()).sum())
+    if broken:
+        raise ValueError(
+            f"{broken} of the {value.numel()} values for {name} are NaN or infinite: the file is damaged, or its "
+            "training failed; take another one"
+        )
 
 
 class Fit:
@@ -98,12 +113,14 @@ class Fit:
             index -= sum(number(block) < index for block in self.of_time)
         stems = [f"{s}blocks.{index}." for s in dict.fromkeys((stem, "" if stem == "space." else stem))]
         keys = [f"{s}{rest}" for s in stems]
-        if any(key in self.theirs for key in keys):
+        if self.source.exact or any(key in self.theirs for key in keys):
             return self._found(name, ours, *keys)
-        if rest.startswith(STOPPED):
+        if rest.endswith("qkv.bias") and not any(key.endswith("qkv.bias") for key in self.theirs):
+            return self._new(name, torch.zeros_like(ours), "zero: these weights have no bias of queries, keys, values")
+        if rest.startswith(STOPPED) and not self.source.of_time:
             return self._new(name, torch.zeros_like(ours), "zero, so that attention over time begins by adding nothing")
         for copy, image in OF_TIME.items():
-            if rest.startswith(copy):
+            if rest.startswith(copy) and not self.source.of_time:
                 keys = [f"{s}{rest.replace(copy, image)}" for s in stems]
                 return self._new(name, self._taken(name, ours, *keys), f"copied from {image.rstrip('.')}")
         for own, image in OF_SPACE.items():
@@ -131,6 +148,8 @@ class Fit:
     def _head(self, name: str, ours: Tensor) -> Tensor:
         theirs = self.theirs.get(name)
         self.used.add(name)
+        if theirs is None and any(key in self.theirs for key in HEAD):
+            raise ValueError(f"it has a head, but not its {name}: the file is cut")
         if theirs is None:
             return self._new(
                 name, ours, f"for {len(ours)} classes, as at the start of training: theirs is not in the file"
@@ -138,9 +157,8 @@ class Fit:
         if self.source.other_classes and theirs.shape == ours.shape:
             return self._new(name, ours, f"for {len(ours)} classes, as at the start of training: theirs are others")
         if self.source.image or theirs.shape != ours.shape:
-            return self._new(
-                name, ours, f"for {len(ours)} classes, as at the start of training: theirs has {len(theirs)}"
-            )
+            whose = "theirs is an image model's" if len(theirs) == len(ours) else f"theirs has {len(theirs)}"
+            return self._new(name, ours, f"for {len(ours)} classes, as at the start of training: {whose}")
         self.account.loaded.append(name)
         return theirs
 
@@ -163,7 +181,7 @@ class Fit:
         readout = getattr(self.model.get_submodule(name.rsplit("norm.", 1)[0].rstrip(".")), "readout", None)
         part = plain.removeprefix(stem)
         if isinstance(readout, NormedMean) and not self.source.exact:
-            if f"fc_{part}" not in self.theirs:
+            if not any(key.startswith("fc_norm.") for key in self.theirs):
                 return self._new(
                     name, ours, "as at the start of training: the norm of the mean, which these weights do not have"
                 )

@@ -99,31 +99,40 @@ def from_transformers(state: Mapping[str, Tensor], names: Mapping[str, str]) -> 
 
 
 def stacked(ours: State) -> State:
-    """`query`, `key` and `value` (D, D) beside each other -> `qkv` (3 D, D); biases that are left out are zero."""
+    """`query`, `key` and `value` (D, D) beside each other -> `qkv` (3 D, D), and so their biases."""
+    ours = {re.sub(r"\.([qkv])_bias$", _bias_of_part, name): value for name, value in ours.items()}
     for name in [name for name in ours if name.endswith(".query.weight")]:
         stem = name.removesuffix("query.weight")
-        q, k, v = (ours.pop(f"{stem}{part}.weight") for part in ("query", "key", "value"))
-        ours[f"{stem}qkv.weight"] = torch.cat([q, k, v])
-        biases = [ours.pop(f"{stem}{part}.bias", None) for part in ("query", "key", "value")]
-        biases = [
-            ours.pop(f"{stem}{part}_bias", None) if b is None else b for part, b in zip("qkv", biases, strict=True)
-        ]
-        ours[f"{stem}qkv.bias"] = torch.cat([q.new_zeros(len(q)) if b is None else b for b in biases])
+        ours[f"{stem}qkv.weight"] = torch.cat([ours.pop(f"{stem}{part}.weight") for part in ("query", "key", "value")])
+    return with_joined_biases(ours)
+
+
+def _bias_of_part(found: re.Match[str]) -> str:
+    return {"q": ".query", "k": ".key", "v": ".value"}[found[1]] + ".bias"
+
+
+def with_joined_biases(ours: State) -> State:
+    """Biases of `query`, `key` and `value` (D) -> `qkv` (3 D). VideoMAE has none of the keys, in any block: zero.
+
+    Where a block has none at all, it stays without. Raises ValueError where it has a part of them.
+    """
+    parts = ("query", "value", "key") if any(name.endswith(".key.bias") for name in ours) else ("query", "value")
+    found = [re.fullmatch(r"(.+)\.(query|key|value)\.bias", name) for name in ours]
+    for stem in dict.fromkeys(match[1] for match in found if match):
+        if missing := [part for part in parts if f"{stem}.{part}.bias" not in ours]:
+            raise ValueError(f"it has a part of the bias of {stem}, but not that of its {missing[0]}: the file is cut")
+        bias = {part: ours.pop(f"{stem}.{part}.bias") for part in parts}
+        bias.setdefault("key", torch.zeros_like(bias["query"]))
+        ours[f"{stem}.qkv.bias"] = torch.cat([bias["query"], bias["key"], bias["value"]])
     return ours
 
 
 def from_timm(state: Mapping[str, Tensor]) -> State:
     """timm's ViT, the official TimeSformer, VideoMAE: our names already, but for what is folded into others.
 
-    VideoMAE has no bias of the keys, and learned scales of a branch are as well in the branch's last layer.
+    VideoMAE has its biases in parts, and learned scales of a branch are as well in the branch's last layer.
     """
-    ours = dict(state)
-    for name in [name for name in ours if name.endswith("attn.qkv.weight")]:
-        stem, weight = name.removesuffix("qkv.weight"), ours[name]
-        if f"{stem}qkv.bias" not in ours:
-            rows = weight.new_zeros(len(weight) // 3)
-            q, v = ours.pop(f"{stem}q_bias", rows), ours.pop(f"{stem}v_bias", rows)
-            ours[f"{stem}qkv.bias"] = torch.cat([q, rows, v])
+    ours = with_joined_biases({re.sub(r"\.([qkv])_bias$", _bias_of_part, name): v for name, v in state.items()})
     for name in [name for name in ours if re.search(r"\.(gamma_[12]|ls[12]\.gamma)$", name)]:
         scale = ours.pop(name)
         stem, branch = name.split(".gamma_" if ".gamma_" in name else ".ls")

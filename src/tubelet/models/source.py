@@ -1,10 +1,12 @@
 """Published weights under our names, whatever file they are from."""
 
+import re
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 PATCHES = "patch_embed.proj.weight"
+OF_TIME = re.compile(r"^time\.|\.temporal_|\.(norm|attn)_time\.")  # names that an image model does not have
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 # The mean and the deviation of pixels in [0, 1]: of ViViT and of most ViTs, of Kinetics' models, of ImageNet.
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -50,3 +52,8 @@ class Source:
     expected_unused: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     lookalike: str = ""
+
+    @property
+    def of_time(self) -> bool:
+        """Whether any block attends over time: then none lacks what it needs for that, nor does the model its times."""
+        return any(OF_TIME.search(name) for name in self.weights)
