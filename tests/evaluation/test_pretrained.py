@@ -202,6 +202,22 @@ def test_a_run_of_another_class_that_computes_the_same_with_its_blocks_is_taken_
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "message"),
+    [
+        (
+            {"tubelet": [2, 4, 4]},
+            {"tubelet": [1, 8, 8]},
+            "tubelet=[2,4,4], this one [1,8,8]; type model.tubelet=[2,4,4]",
+        ),
+        ({"temperature": None}, {"temperature": 3}, "temperature=null, this one 3; type model.temperature=null"),
+    ],
+)
+def test_the_override_for_a_run_that_computes_something_else_can_be_typed(theirs, ours, message, tmp_path):
+    asked = of_run(tmp_path, joint(), **theirs) | {"_target_": JOINT["_target_"]} | ours
+    assert told(ValueError, joint(), asked, HALF) == f"model.pretrained={asked['pretrained']}: its model has {message}"
+
+
 def test_heads_and_gelu_of_the_settings_must_be_the_models(vivit, tmp_path):
     node = {"pretrained": str(vivit)}
     assert told(ValueError, Joint(**SIZES | dict(heads=3)), node, HALF) == (

@@ -11,6 +11,7 @@ from torchvision.models.video import mvit_v1_b, mvit_v2_s
 
 from tubelet.models.layouts import understand
 from tubelet.models.pretrained import start_from
+from tubelet.models.source import PATCHES, Source
 from tubelet.training.build import build_model
 from tubelet.training.launch import compose_config
 
@@ -63,3 +64,27 @@ def test_accepting_other_frames_accepts_no_other_crop(accepted, message):
     source = understand(mvit_v2_s().state_dict())
     with pytest.raises(ValueError, match=f"^{re.escape(f'its blocks.0.attn.{message} to resample it')}$"):
         start_from(model, source, accept=[accepted])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.heads=2", "its heads have 96 channels, the model's 48; type the model.heads of the weights"),
+        (
+            "model.q_strides=[[1,1,1],[1,2,2],[2,2,2],[1,2,2]]",
+            "its blocks.4.attn.rel_pos_t has 15 rows, the model's 7, but as many in the first block: "
+            "the clip is the same, the pooling is not; type the model.q_strides of the weights",
+        ),
+    ],
+)
+def test_other_heads_and_other_pooling_are_not_taken_for_another_clip(override, message):
+    source = understand(mvit_v2_s().state_dict())
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        start_from(of_config("mvit_v2_s", 400, override), source, accept=("frames", "crop"))
+
+
+def test_weights_without_pooling_are_refused_without_an_override_that_could_not_help():
+    source = Source("timm's image ViT", {PATCHES: torch.ones(192, 3, 16, 16)}, models="some", image=True)
+    message = "MViT has no tubelet, so it cannot take weights of timm's image ViT; those that can: some"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        start_from(of_config("mvit_v2_s", 400), source)

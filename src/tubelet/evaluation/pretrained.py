@@ -98,7 +98,13 @@ def refuse_other_function(theirs: Mapping[str, Any], ours: Mapping[str, Any]) ->
     """Raises ValueError where an argument would let the same weights compute something else."""
     for key in sorted(theirs.keys() - MAY_DIFFER - STARTING_KEYS):
         if key in ours and theirs[key] != ours[key]:
-            raise ValueError(f"its model has {key}={theirs[key]}, this one {ours[key]}: model.{key}={theirs[key]}")
+            wanted, given = typed(theirs[key]), typed(ours[key])
+            raise ValueError(f"its model has {key}={wanted}, this one {given}; type model.{key}={wanted}")
+
+
+def typed(value: object) -> str:
+    """As an override has it in a shell, so without spaces and quotes."""
+    return "null" if value is None else re.sub(r"[ '\"]", "", str(value))
 
 
 def settle(source: Source, weights: Weights, entry: Published | None) -> None:

@@ -51,7 +51,8 @@ class Positions:
             return sinusoids(rows, self.source.weights["patch_embed.proj.weight"].shape[0])
         name = f"{prefix}pos_embed" if f"{prefix}pos_embed" in self.source.weights else "pos_embed"
         if prefix == "time." and name == "pos_embed":
-            return self._no_times("time.pos_embed")
+            self._refuse_cut("time.pos_embed")
+            return None
         if name not in self.source.weights:
             raise ValueError("it holds no table of positions (pos_embed)")
         of_class, patches = self._split(name)
@@ -91,11 +92,12 @@ class Positions:
         if "time_embed" not in self.source.weights:
             if self.source.joint:
                 raise ValueError("its positions are one table for all places and times, and the model has two")
-            return self._no_times("time_embed")
+            self._refuse_cut("time_embed")
+            return None
         self.used.add("time_embed")
         return self._in_time(self.source.weights["time_embed"], t)
 
-    def _no_times(self, name: str) -> None:
+    def _refuse_cut(self, name: str) -> None:
         """Raises ValueError where blocks over time have no table of times, as in a cut file."""
         if self.source.of_time or self.source.exact:
             raise ValueError(f"it has attention over time, but no positions in time ({name}): the file is cut")

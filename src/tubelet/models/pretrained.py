@@ -198,6 +198,12 @@ class Fit:
     def _found(self, name: str, ours: Tensor, *keys: str) -> Tensor:
         value = self._taken(name, ours, *keys)
         if ".rel_pos_" in name and len(value) != len(ours) and value.shape[1:] == ours.shape[1:]:
+            first = re.sub(r"blocks\.\d+", "blocks.0", name)
+            if len(self.theirs.get(first, value)) == len(self.model.get_parameter(first)):
+                raise ValueError(
+                    f"its {name} has {len(value)} rows, the model's {len(ours)}, but as many in the first block: "
+                    "the clip is the same, the pooling is not; type the model.q_strides of the weights"
+                )
             word, clip = ("frames", "num_frames") if "rel_pos_t" in name else ("crop", "crop")
             if word not in self.accept:
                 raise ValueError(
@@ -206,6 +212,9 @@ class Fit:
                 )
             self.account.note(self.account.resized, "relative positions, linear", name)
             return resize_rows(value, len(ours))
+        if ".rel_pos_" in name and value.shape[1:] != ours.shape[1:]:
+            d, mine = value.shape[-1], ours.shape[-1]
+            raise ValueError(f"its heads have {d} channels, the model's {mine}; type the model.heads of the weights")
         self.account.loaded.append(name)
         return self._checked(name, next(key for key in keys if key in self.theirs), ours)
 
