@@ -34,9 +34,9 @@ def test_stages_have_fewer_and_wider_tokens_but_as_many_keys():
     stages = [(1 + 8 * side * side, width) for side, width in [(56, 96), (28, 192), (14, 384), (7, 768)]]
     assert seen == [stages[0]] + [stages[1]] * 2 + [stages[2]] * 11 + [stages[3]] * 2
     assert {size for *_, size in keys} == {96}  # of a head
-    assert [heads for heads, *_ in keys] == [1] + [2] * 2 + [4] * 11 + [8] * 2
+    assert [heads for _, heads, _ in keys] == [1] + [2] * 2 + [4] * 11 + [8] * 2
     few, more = 1 + 8 * 7 * 7, 1 + 8 * 14 * 14
-    assert [number for _, number, _ in keys] == [few, more, few, more, *[few] * 10, more, few]
+    assert [number for number, *_ in keys] == [few, more, few, more, *[few] * 10, more, few]
 
 
 def test_submodules_have_the_names_of_slowfast():

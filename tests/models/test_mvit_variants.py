@@ -11,6 +11,7 @@ from torch import nn
 
 from tubelet.layers.attention import Attention
 from tubelet.layers.block import stack
+from tubelet.layers.grids import near_windows
 from tubelet.layers.pooling import (
     Average,
     Depthwise,
@@ -172,15 +173,32 @@ def test_poolings_by_hand():
 
 @torch.no_grad()
 def test_pooling_leaves_a_class_token_alone_and_does_without_one():
-    grid, heads = (2, 3, 4), 5
-    x = torch.randn(2, heads, 1 + 2 * 3 * 4, 6)
+    grid = (2, 3, 4)
+    x = torch.randn(2, 1 + 2 * 3 * 4, 6)
     pool = Largest(6, (1, 2, 2))
-    with_token, without = pool_tokens(x, grid, pool), pool_tokens(x[:, :, 1:], grid, pool)
-    assert with_token.shape == (2, heads, 1 + 2 * 2 * 2, 6)
-    assert torch.equal(with_token[:, :, 0], x[:, :, 0])
-    assert torch.equal(with_token[:, :, 1:], without)
-    channels_first = x[1, 3, 1:].T.view(1, 6, *grid)  # one clip, one head
-    assert torch.equal(without[1, 3], pool(channels_first)[0].flatten(1).T)
+    with_token, without = pool_tokens(x, grid, pool), pool_tokens(x[:, 1:], grid, pool)
+    assert with_token.shape == (2, 1 + 2 * 2 * 2, 6)
+    assert torch.equal(with_token[:, 0], x[:, 0])
+    assert torch.equal(with_token[:, 1:], without)
+    channels_first = x[1, 1:].T.view(1, 6, *grid)  # one clip
+    assert torch.equal(without[1], pool(channels_first)[0].flatten(1).T)
+
+
+@pytest.mark.parametrize("pool", [Depthwise, Largest, Average])
+@pytest.mark.parametrize("stride", [(1, 4, 8), (5, 2, 3), (4, 1, 7)])
+def test_windows_hold_the_same_where_places_that_none_reaches_are_left_out(pool, stride):
+    """Also where the last window of an axis is cut off: 6, 9 and 17 places."""
+    grid, channels = (6, 9, 17), 2
+    near, fewer = near_windows(grid, stride)
+    assert 0 < len(near) == fewer[0] * fewer[1] * fewer[2] < 6 * 9 * 17
+    of_all, of_near = pool(channels, stride), pool(channels, tuple(min(step, 3) for step in stride))
+    of_near.load_state_dict(of_all.state_dict())
+    x = torch.randn(3, 6 * 9 * 17, channels, requires_grad=True)
+    expected = pool_tokens(x, grid, of_all)
+    torch.testing.assert_close(pool_tokens(x[:, near], fewer, of_near), expected, rtol=0, atol=1e-6)
+    (reached,) = torch.autograd.grad(expected.abs().sum(), x)
+    if pool is not Largest:
+        assert reached.abs().amax((0, 2)).nonzero().flatten().tolist() == near
 
 
 def test_mvit_v1_b_has_the_stages_of_its_paper():

@@ -6,6 +6,7 @@ So a model of any size takes seconds and no memory, and a count is exact. Nothin
 Two columns. *As run*: every product that our code computes. *As published*: attention in its plain form, q k^T and p v
 with vectors of the width of a head. They differ where a layer lengthens its vectors for the fused kernel, as that of
 relative positions does (tubelet.layers.relative): papers have these terms as a bias, which is added, not multiplied.
+And where a layer leaves out products that nobody reads, which it then names: `skipped_macs`, of one clip.
 """
 
 from collections import Counter
@@ -64,7 +65,8 @@ class Cost:
     attention: the fused calls, with how often each occurs
     other_products: multiply-accumulates of products between activations outside them, such as the terms of relative
         positions, or attention that is written out
-    linear_macs: those of products with weights: linear layers and convolutions
+    linear_macs: those of products with weights: linear layers and convolutions, as published
+    skipped_macs: of these, what our code leaves out
     steps: tokens after the patches and after each block or stage, where they change
     frame_tokens: N, tokens of a frame after the patches
     kept_bytes: activations that a training step in float32 keeps for the backward, the clip among them
@@ -76,6 +78,7 @@ class Cost:
     linear_macs: int
     steps: tuple[Step, ...]
     frame_tokens: int
+    skipped_macs: int = 0
     kept_bytes: int = 0
 
     def attention_macs(self, as_run: bool = False) -> int:
@@ -83,7 +86,7 @@ class Cost:
         return self.other_products + sum(call.macs(as_run) * times for call, times in self.attention.items())
 
     def macs(self, as_run: bool = False) -> int:
-        return self.attention_macs(as_run) + self.linear_macs
+        return self.attention_macs(as_run) + self.linear_macs - as_run * self.skipped_macs
 
     @property
     def matrix_entries(self) -> int:
@@ -111,11 +114,13 @@ def _forward(model: nn.Module, video: Tensor) -> Cost:
     for hook in hooks:
         hook.remove()
     changes = [step for last, step in zip([None, *steps], steps, strict=False) if _differ(last, step)]
+    skipped = sum(getattr(module, "skipped_macs", 0) for module in model.modules())
     return Cost(
         parameters=sum(p.numel() for p in model.parameters()),
         attention=dict(products.attention),
         other_products=products.between_activations,
-        linear_macs=products.with_weights,
+        linear_macs=products.with_weights + skipped,
+        skipped_macs=skipped,
         steps=tuple(changes),
         frame_tokens=_frame_tokens(model, video),
     )

@@ -99,7 +99,9 @@ def _one(overrides: list[str]) -> None:
     print(f"{words.splitlines()[0]}")
     print(f"{cfg.clip.num_frames} frames of {cfg.clip.crop} pixels, {cfg.model.num_classes} classes\n")
     views = cfg.views.clips * cfg.views.crops
-    columns = [(cost.attention_macs(run), cost.linear_macs, cost.macs(run)) for run in (False, True)]
+    columns = [
+        (cost.attention_macs(run), cost.macs(run) - cost.attention_macs(run), cost.macs(run)) for run in (False, True)
+    ]
     names = ("attention", "linear and convolution", "all, a clip")
     print(f"{'parameters':34}{cost.parameters / 1e6:14.2f} M\n")
     print(f"{'multiply-accumulates':34}{'as published':>16}{'as run':>16}")
