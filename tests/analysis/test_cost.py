@@ -86,6 +86,23 @@ def test_attention_that_is_written_out_counts_as_attention_and_products_with_wei
     assert cost.linear_macs == 2 * (6 * 5 * 4)
 
 
+def test_what_is_left_out_counts_as_published_and_not_as_run():
+    """One block of MViTv2 for the class token: 3 x 9 x 2 places of width 8, keys at every 4th row and 2nd column."""
+    build = partial(
+        mvit.MViT,
+        **{"num_classes": 7, "num_frames": 3, "crop": (36, 8), "dim": 8, "heads": 2, "depths": [1]},
+        **{"q_strides": [(1, 1, 1)], "kv_strides": [(1, 4, 2)], "patch_kernel": (1, 5, 5), "patch_stride": (1, 4, 4)},
+    )
+    cost = count(build, 3, (36, 8), memory=False)
+    places, reached, keys = 3 * 9 * 2, 3 * 7 * 2, 1 + 3 * 3 * 1  # rows 2 and 6 of 0 to 8 are in no window
+    for_queries = 8 * 8 + 27 * 8 + 8 * 8 + 2 * 8 * 32  # q, its pooling, proj and the MLP
+    attention = 2 * keys * 2 * (4 + 12) + 8 * (3 + 3 + 1)  # of 2 heads of 4 + 12, and the terms
+    not_lengthened = 2 * keys * 2 * 12  # the one query
+    assert cost.skipped_macs == (places - reached) * 2 * 8 * 8 + places * (for_queries + attention) + not_lengthened
+    assert cost.macs(as_run=True) == cost.attention_macs(as_run=True) + cost.linear_macs - cost.skipped_macs
+    assert [(step.tokens, step.width) for step in cost.steps] == [(places, 8), (1 + places, 8)]
+
+
 def kept_for_real(model, video):
     own = {p.data_ptr() for p in [*model.parameters(), *model.buffers()]}
     kept = {}

@@ -23,7 +23,7 @@ from tubelet.layers.pooling import (
 )
 from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import ClassToken, Mean, NormedMeanOfPatches
-from tubelet.models.mvit import MViT
+from tubelet.models.mvit import ClassTokenBlock, MViT
 
 V1 = dict(attention=PoolingAttention, position=SpaceTime, widen_in_mlp=True)
 VARIANTS = {
@@ -122,6 +122,27 @@ def test_turned_clips_and_turned_weights_give_the_same_logits(variant):
     torch.testing.assert_close(turned(video.transpose(3, 4)), net(video), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("widen_in_mlp", [True, False])
+@pytest.mark.parametrize("depths", [(1, 2), (2, 1)])  # whether the last block is also the first of its stage
+@pytest.mark.parametrize("pool", [Depthwise, Largest])
+@pytest.mark.parametrize("attention", [PoolingAttention, RelativePoolingAttention, PoolFirstAttention])
+def test_a_last_block_for_the_class_token_gives_what_the_whole_block_gives(attention, pool, depths, widen_in_mlp):
+    """And the same gradients: zero for what only other queries meet, and none missing, for DistributedDataParallel."""
+    if attention is PoolFirstAttention and not widen_in_mlp:
+        return  # it keeps the width
+    net = tiny(depths=depths, widen_in_mlp=widen_in_mlp, attention=partial(attention, pool=pool)).double()
+    video, last = clips().double(), net.blocks[-1]
+    assert isinstance(last, ClassTokenBlock)
+    outputs = []
+    for forward in (last.forward, last.as_published):
+        last.forward = forward
+        net.zero_grad()
+        logits = net(video)
+        logits.square().sum().backward()
+        outputs.append((logits.detach(), {name: p.grad for name, p in net.named_parameters()}))
+    torch.testing.assert_close(*outputs, rtol=1e-10, atol=1e-10)
+
+
 class Nothing(nn.Identity):
     """A pooling of no token."""
 
@@ -144,7 +165,8 @@ class EveryOther(nn.Module):
 @torch.no_grad()
 def test_without_pooling_mvit_is_a_vision_transformer():
     attention = partial(PoolingAttention, pool=Nothing)
-    net = tiny(depths=(3,), q_strides=((1, 1, 1),), kv_strides=((1, 1, 1),), attention=attention).double()
+    one_stage = dict(depths=(3,), q_strides=((1, 1, 1),), kv_strides=((1, 1, 1),), readout=NormedMeanOfPatches)
+    net = tiny(attention=attention, **one_stage).double()
     plain = nn.Sequential(*stack(12, [Attention(12, 3) for _ in range(3)], nn.GELU(), 4.0, [0.0] * 3)).double()
     plain.load_state_dict(net.blocks.state_dict())
     x = torch.randn(2, 1 + 3 * 4 * 6, 12, dtype=torch.float64)

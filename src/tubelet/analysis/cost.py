@@ -6,7 +6,8 @@ So a model of any size takes seconds and no memory, and a count is exact. Nothin
 Two columns. *As run*: every product that our code computes. *As published*: attention in its plain form, q k^T and p v
 with vectors of the width of a head. They differ where a layer lengthens its vectors for the fused kernel, as that of
 relative positions does (tubelet.layers.relative): papers have these terms as a bias, which is added, not multiplied.
-And where a layer leaves out products that nobody reads, which it then names: `skipped_macs`, of one clip.
+And where a layer leaves out products that nobody reads. It then has either a method `as_published`, its forward with
+all of them, or the attribute `skipped_macs`: how many it leaves out of a clip.
 """
 
 from collections import Counter
@@ -66,7 +67,7 @@ class Cost:
     other_products: multiply-accumulates of products between activations outside them, such as the terms of relative
         positions, or attention that is written out
     linear_macs: those of products with weights: linear layers and convolutions, as published
-    skipped_macs: of these, what our code leaves out
+    skipped_macs: what our code leaves out of all these, most of it products with weights
     steps: tokens after the patches and after each block or stage, where they change
     frame_tokens: N, tokens of a frame after the patches
     kept_bytes: activations that a training step in float32 keeps for the backward, the clip among them
@@ -102,8 +103,12 @@ def count(build: Callable[[], nn.Module], num_frames: int, crop: int | Sequence[
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
         video = torch.empty(1, 3, *size)
+        as_run, kept = _forward(model.eval(), video), _kept(model.train(), video) if memory else 0
+        for module in model.modules():
+            module.__dict__["forward"] = getattr(module, "as_published", module.forward)
         cost = _forward(model.eval(), video)
-        return replace(cost, kept_bytes=_kept(model.train(), video)) if memory else cost
+        skipped = cost.skipped_macs + cost.macs(as_run=True) - as_run.macs(as_run=True)
+        return replace(cost, skipped_macs=skipped, kept_bytes=kept)
 
 
 def _forward(model: nn.Module, video: Tensor) -> Cost:

@@ -5,7 +5,7 @@ stride has changed: N' queries, N'' keys and values. A sequence is the class tok
 places, time slowest; shapes are written with it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import prod
 
 import torch
@@ -19,6 +19,7 @@ from tubelet.layers.grids import Grids, near_windows
 from tubelet.layers.relative import RelativeAttention
 
 Pool = Callable[[int, Size3], nn.Module]  # (d, stride) -> a module (B, heads d, t, h, w) -> (B, heads d, t', h', w')
+Linear = tuple[Tensor, Tensor]  # weight (D', D) and bias (D')
 
 
 class Depthwise(nn.Conv3d):
@@ -115,30 +116,41 @@ class PoolingAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1 + N, D) -> (B, 1 + N', D')."""
-        out = self.attend(*self.pooled(x))  # (B, heads, 1 + N', d)
+        of_q, *of_kv = self.matrices()
+        out = self.attend(self.queries(x, self.pool_q, of_q), *self.keys_and_values(x, *of_kv))  # (B, heads, 1 + N', d)
         return self.proj(out.transpose(1, 2).flatten(2))
 
-    def pooled(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 1 + N, D) -> q (B, heads, 1 + N', d), k and v (B, heads, 1 + N'', d)."""
-        # Apart, because each is then pooled as it lies: a third of one wide product would have to be copied.
-        near = self.near(x)
-        q, k, v = (F.linear(of, *each) for of, each in zip((x, near, near), self.matrices(), strict=True))
-        return self.pool_each(q, k, v)
+    def of_class_token(self, x: Tensor) -> Tensor:
+        """(B, 1 + N, D) -> (B, 1, D'): the first row of `forward`. This query alone is not pooled and has no place."""
+        of_q, *of_kv = self.matrices()
+        q = self.queries(x[:, :1], nn.Identity(), of_q)
+        out = F.scaled_dot_product_attention(q, *self.keys_and_values(x, *of_kv))  # (B, heads, 1, d)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+    def queries(self, x: Tensor, pool: nn.Module, of_q: Linear) -> Tensor:
+        """(B, 1 + N, D) -> (B, heads, 1 + N', d)."""
+        return self.normed(pool_tokens(F.linear(x, *of_q), self.grid, pool), self.norm_q)
+
+    def keys_and_values(self, x: Tensor, of_k: Linear, of_v: Linear) -> tuple[Tensor, Tensor]:
+        """(B, 1 + N, D) -> (B, heads, 1 + N'', d) twice."""
+        # Apart from the queries and from each other, because each is then pooled as it lies: a third of one wide
+        # product would have to be copied.
+        x = self.near(x)
+        k = pool_tokens(F.linear(x, *of_k), self.kv_grid, self.pool_k)
+        v = pool_tokens(F.linear(x, *of_v), self.kv_grid, self.pool_v)
+        return self.normed(k, self.norm_k), self.normed(v, self.norm_v)
+
+    def matrices(self) -> list[Linear]:
+        """Of the queries, of the keys and of the values."""
+        return list(zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True))
 
     def near(self, x: Tensor) -> Tensor:
         """(B, 1 + N, D) -> (B, 1 + fewer, D): the class token, and what is within reach of a key's window."""
         return x if self.kv_places is None else x.index_select(1, self.kv_places)
 
-    def matrices(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """-> weight (D', D) and bias (D') of the queries, of the keys and of the values."""
-        return zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
-
-    def pool_each(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 1 + N, heads d), `near` of the same twice -> (B, heads, 1 + N', d), (B, heads, 1 + N'', d) twice."""
-        q, of_kv = pool_tokens(q, self.grid, self.pool_q), self.kv_grid
-        k, v = pool_tokens(k, of_kv, self.pool_k), pool_tokens(v, of_kv, self.pool_v)
-        q, k, v = (x.unflatten(2, (self.heads, -1)) for x in (q, k, v))  # (B, 1 + N', heads, d)
-        return self.norm_q(q).transpose(1, 2), self.norm_k(k).transpose(1, 2), self.norm_v(v).transpose(1, 2)
+    def normed(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """(B, N, heads d) -> (B, heads, N, d), as it lies."""
+        return norm(x.unflatten(2, (self.heads, -1))).transpose(1, 2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, heads, 1 + N', d), (B, heads, 1 + N'', d) twice -> (B, heads, 1 + N', d)."""
@@ -185,12 +197,19 @@ class PoolFirstAttention(PoolingAttention):
                 f"model: PoolFirstAttention keeps the width, and was given {dim} and {dim_out}; set widen_in_mlp=True"
             )
         super().__init__(dim, dim_out, heads, grids, class_token, pool)
+        self.skipped_macs = 0  # products are with pooled tokens, and all are read
 
-    def pooled(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 1 + N, D) -> q (B, heads, 1 + N', d), k and v (B, heads, 1 + N'', d)."""
-        pooled = (
-            each.transpose(1, 2).flatten(2) for each in self.pool_each(x, self.near(x), self.near(x))
-        )  # each (B, 1 + N', D)
-        products = (F.linear(each, *of) for each, of in zip(pooled, self.matrices(), strict=True))
-        q, k, v = (each.unflatten(2, (self.heads, -1)).transpose(1, 2) for each in products)
-        return q, k, v
+    def queries(self, x: Tensor, pool: nn.Module, of_q: Linear) -> Tensor:
+        """(B, 1 + N, D) -> (B, heads, 1 + N', d)."""
+        return self.projected(pool_tokens(x, self.grid, pool), self.norm_q, of_q)
+
+    def keys_and_values(self, x: Tensor, of_k: Linear, of_v: Linear) -> tuple[Tensor, Tensor]:
+        """(B, 1 + N, D) -> (B, heads, 1 + N'', d) twice."""
+        x = self.near(x)
+        k, v = pool_tokens(x, self.kv_grid, self.pool_k), pool_tokens(x, self.kv_grid, self.pool_v)
+        return self.projected(k, self.norm_k, of_k), self.projected(v, self.norm_v, of_v)
+
+    def projected(self, x: Tensor, norm: nn.Module, of: Linear) -> Tensor:
+        """(B, N, D) -> (B, heads, N, d): normed head by head, and then a product with all heads."""
+        x = F.linear(self.normed(x, norm).transpose(1, 2).flatten(2), *of)
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
