@@ -8,7 +8,7 @@ from torch import nn
 
 from tubelet.analysis.cost import Attention, count
 from tubelet.commands.profile import composed
-from tubelet.layers.readout import Mean
+from tubelet.layers.readout import Mean, NormedMeanOfPatches
 from tubelet.models import mvit, timesformer, vivit
 from tubelet.training.build import build_model
 
@@ -66,6 +66,7 @@ def test_factorised_models_on_paper():
 def test_relative_positions_count_as_a_bias_as_published_and_as_longer_vectors_as_run():
     build = partial(
         mvit.MViT,
+        readout=NormedMeanOfPatches,  # which reads all tokens, so that the last block makes them
         **{"num_classes": 7, "num_frames": 3, "crop": 20, "dim": 8, "heads": 2, "depths": [1]},
         **{"q_strides": [(1, 1, 1)], "kv_strides": [(1, 2, 2)], "patch_kernel": (1, 5, 5), "patch_stride": (1, 4, 4)},
     )
@@ -96,6 +97,22 @@ def test_attention_that_is_written_out_counts_as_attention_and_products_with_wei
     cost = count(Written, 2, (1, 5))
     assert cost.attention_macs() == 2 * (2 * 3 * 3 * 4)
     assert cost.linear_macs() == 2 * (6 * 5 * 4)
+
+
+def test_what_is_left_out_counts_as_published_and_not_as_run():
+    """One block of MViTv2 for the class token: 3 x 9 x 2 places of width 8, keys at every 4th row and 2nd column."""
+    build = partial(
+        mvit.MViT,
+        **{"num_classes": 7, "num_frames": 3, "crop": (36, 8), "dim": 8, "heads": 2, "depths": [1]},
+        **{"q_strides": [(1, 1, 1)], "kv_strides": [(1, 4, 2)], "patch_kernel": (1, 5, 5), "patch_stride": (1, 4, 4)},
+    )
+    cost = count(build, 3, (36, 8), memory=False)
+    places, reached, keys = 3 * 9 * 2, 3 * 7 * 2, 1 + 3 * 3 * 1  # rows 2 and 6 of 0 to 8 are in no window
+    for_queries = 8 * 8 + 27 * 8 + 8 * 8 + 2 * 8 * 32  # q, its pooling, proj and the MLP
+    assert cost.linear_macs() - cost.linear_macs(as_run=True) == (places - reached) * 2 * 8 * 8 + places * for_queries
+    assert cost.attention_macs() == (1 + places) * 2 * keys * 8 + places * 8 * (3 + 3 + 1)  # and the terms
+    assert cost.attention_macs(as_run=True) == 2 * keys * 8  # one query, which has no terms and is not lengthened
+    assert [(step.tokens, step.width) for step in cost.steps] == [(places, 8), (1 + places, 8)]
 
 
 def kept_for_real(model, video):

@@ -23,9 +23,9 @@ def test_kv_only_keeps_every_token_and_few_keys_to_the_end():
     tokens, keys = [], []
     for block in net.blocks:
         block.register_forward_hook(lambda _, __, out: tokens.append(out.shape[1]))
-        block.attn.norm_k.register_forward_hook(lambda _, __, out: keys.append(out.shape[2]))
+        block.attn.norm_k.register_forward_hook(lambda _, __, out: keys.append(out.shape[1]))
     net(video)
-    assert tokens == [1 + 8 * 14 * 14] * 16
+    assert tokens == [1 + 8 * 14 * 14] * 15 + [1]  # of the last block only the class token is read
     assert keys == [1 + 8 * 7 * 7] * 16
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tubelet.layers.readout import NormedMeanOfPatches
 from tubelet.models.mvit import MViT
 
 TINY = partial(
@@ -32,11 +33,12 @@ def test_stages_have_fewer_and_wider_tokens_but_as_many_keys():
         block.attn.norm_k.register_forward_hook(lambda _, __, out: keys.append(tuple(out.shape[1:])))
     net(video)
     stages = [(1 + 8 * side * side, width) for side, width in [(56, 96), (28, 192), (14, 384), (7, 768)]]
-    assert seen == [stages[0]] + [stages[1]] * 2 + [stages[2]] * 11 + [stages[3]] * 2
+    read = (1, 768)  # of the last block only the class token
+    assert seen == [stages[0]] + [stages[1]] * 2 + [stages[2]] * 11 + [stages[3], read]
     assert {size for *_, size in keys} == {96}  # of a head
-    assert [heads for heads, *_ in keys] == [1] + [2] * 2 + [4] * 11 + [8] * 2
+    assert [heads for _, heads, _ in keys] == [1] + [2] * 2 + [4] * 11 + [8] * 2
     few, more = 1 + 8 * 7 * 7, 1 + 8 * 14 * 14
-    assert [number for _, number, _ in keys] == [few, more, few, more, *[few] * 10, more, few]
+    assert [number for number, *_ in keys] == [few, more, few, more, *[few] * 10, more, few]
 
 
 def test_submodules_have_the_names_of_slowfast():
@@ -69,7 +71,7 @@ def test_weights_start_as_in_slowfast():
 @torch.no_grad()
 def test_queries_and_the_skip_path_keep_one_grid_for_every_stride(stride):
     """Also for odd ones, for which SlowFast's windows would give another grid to the skip path."""
-    net = TINY(num_frames=12, crop=36, q_strides=((1, 1, 1), stride)).eval()
+    net = TINY(num_frames=12, crop=36, q_strides=((1, 1, 1), stride), readout=NormedMeanOfPatches).eval()
     t, h, w = (-(-size // step) for size, step in zip((6, 9, 9), stride, strict=True))
     seen = []
     net.blocks[1].register_forward_hook(lambda _, __, out: seen.append(out.shape))

@@ -11,6 +11,7 @@ from torch import nn
 
 from tubelet.layers.attention import Attention
 from tubelet.layers.block import stack
+from tubelet.layers.grids import near_windows
 from tubelet.layers.pooling import (
     Average,
     Depthwise,
@@ -22,7 +23,7 @@ from tubelet.layers.pooling import (
 )
 from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import ClassToken, Mean, NormedMeanOfPatches
-from tubelet.models.mvit import MViT
+from tubelet.models.mvit import ClassTokenBlock, MViT
 
 V1 = dict(attention=PoolingAttention, position=SpaceTime, widen_in_mlp=True)
 VARIANTS = {
@@ -121,6 +122,26 @@ def test_turned_clips_and_turned_weights_give_the_same_logits(variant):
     torch.testing.assert_close(turned(video.transpose(3, 4)), net(video), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("widen_in_mlp", [True, False])
+@pytest.mark.parametrize("depths", [(1, 2), (2, 1)])  # whether the last block is also the first of its stage
+@pytest.mark.parametrize("pool", [Depthwise, Largest])
+@pytest.mark.parametrize("attention", [PoolingAttention, RelativePoolingAttention, PoolFirstAttention])
+def test_a_last_block_for_the_class_token_gives_what_the_whole_block_gives(attention, pool, depths, widen_in_mlp):
+    """And the same gradients: zero for what only other queries meet, and none missing, for DistributedDataParallel."""
+    if attention is PoolFirstAttention and not widen_in_mlp:
+        return  # it keeps the width
+    net = tiny(depths=depths, widen_in_mlp=widen_in_mlp, attention=partial(attention, pool=pool)).double()
+    video, last = clips().double(), net.blocks[-1]
+    assert isinstance(last, ClassTokenBlock)
+    outputs = []
+    for last.in_full in (True, False):
+        net.zero_grad()
+        logits = net(video)
+        logits.square().sum().backward()
+        outputs.append((logits.detach(), {name: p.grad for name, p in net.named_parameters()}))
+    torch.testing.assert_close(*outputs, rtol=1e-10, atol=1e-10)
+
+
 class Nothing(nn.Identity):
     """A pooling of no token."""
 
@@ -143,7 +164,8 @@ class EveryOther(nn.Module):
 @torch.no_grad()
 def test_without_pooling_mvit_is_a_vision_transformer():
     attention = partial(PoolingAttention, pool=Nothing)
-    net = tiny(depths=(3,), q_strides=((1, 1, 1),), kv_strides=((1, 1, 1),), attention=attention).double()
+    one_stage = dict(depths=(3,), q_strides=((1, 1, 1),), kv_strides=((1, 1, 1),), readout=NormedMeanOfPatches)
+    net = tiny(attention=attention, **one_stage).double()
     plain = nn.Sequential(*stack(12, [Attention(12, 3) for _ in range(3)], nn.GELU(), 4.0, [0.0] * 3)).double()
     plain.load_state_dict(net.blocks.state_dict())
     x = torch.randn(2, 1 + 3 * 4 * 6, 12, dtype=torch.float64)
@@ -172,15 +194,32 @@ def test_poolings_by_hand():
 
 @torch.no_grad()
 def test_pooling_leaves_a_class_token_alone_and_does_without_one():
-    grid, heads = (2, 3, 4), 5
-    x = torch.randn(2, heads, 1 + 2 * 3 * 4, 6)
+    grid = (2, 3, 4)
+    x = torch.randn(2, 1 + 2 * 3 * 4, 6)
     pool = Largest(6, (1, 2, 2))
-    with_token, without = pool_tokens(x, grid, pool), pool_tokens(x[:, :, 1:], grid, pool)
-    assert with_token.shape == (2, heads, 1 + 2 * 2 * 2, 6)
-    assert torch.equal(with_token[:, :, 0], x[:, :, 0])
-    assert torch.equal(with_token[:, :, 1:], without)
-    channels_first = x[1, 3, 1:].T.view(1, 6, *grid)  # one clip, one head
-    assert torch.equal(without[1, 3], pool(channels_first)[0].flatten(1).T)
+    with_token, without = pool_tokens(x, grid, pool), pool_tokens(x[:, 1:], grid, pool)
+    assert with_token.shape == (2, 1 + 2 * 2 * 2, 6)
+    assert torch.equal(with_token[:, 0], x[:, 0])
+    assert torch.equal(with_token[:, 1:], without)
+    channels_first = x[1, 1:].T.view(1, 6, *grid)  # one clip
+    assert torch.equal(without[1], pool(channels_first)[0].flatten(1).T)
+
+
+@pytest.mark.parametrize("pool", [Depthwise, Largest, Average])
+@pytest.mark.parametrize("stride", [(1, 4, 8), (5, 2, 3), (4, 1, 7)])
+def test_windows_hold_the_same_where_places_that_none_reaches_are_left_out(pool, stride):
+    """Also where the last window of an axis is cut off: 6, 9 and 17 places."""
+    grid, channels = (6, 9, 17), 2
+    near, fewer = near_windows(grid, stride)
+    assert 0 < len(near) == fewer[0] * fewer[1] * fewer[2] < 6 * 9 * 17
+    of_all, of_near = pool(channels, stride), pool(channels, tuple(min(step, 3) for step in stride))
+    of_near.load_state_dict(of_all.state_dict())
+    x = torch.randn(3, 6 * 9 * 17, channels, requires_grad=True)
+    expected = pool_tokens(x, grid, of_all)
+    torch.testing.assert_close(pool_tokens(x[:, near], fewer, of_near), expected, rtol=0, atol=1e-6)
+    (reached,) = torch.autograd.grad(expected.abs().sum(), x)
+    if pool is not Largest:
+        assert reached.abs().amax((0, 2)).nonzero().flatten().tolist() == near
 
 
 def test_mvit_v1_b_has_the_stages_of_its_paper():

@@ -5,7 +5,8 @@ So a model of any size takes seconds and no memory, and a count is exact. Nothin
 
 Two columns. *As run*: every product that our code computes. *As published*: every block in full, and attention in its
 plain form, q k^T and p v with vectors of the width of a head. They differ where a last block leaves out what nobody
-reads (modules with `in_full`), and where a layer lengthens its vectors for the fused kernel, as that of relative
+reads (modules with `in_full`), where pooling leaves out places that no window reaches (modules with `skipped_macs`,
+how many in products with weights), and where a layer lengthens its vectors for the fused kernel, as that of relative
 positions does (tubelet.layers.relative): papers have these terms as a bias, which is added, not multiplied.
 """
 
@@ -122,12 +123,13 @@ def _forward(model: nn.Module, video: Tensor) -> Cost:
     hooks = [module.register_forward_hook(_noting(name, steps)) for name, module in _places(model)]
     with _in_full(model):
         published = _products(model, video)
+    skipped = sum(getattr(module, "skipped_macs", 0) for module in model.modules())
     for hook in hooks:
         hook.remove()
     changes = [step for last, step in zip([None, *steps], steps, strict=False) if _differ(last, step)]
     return Cost(
         parameters=sum(p.numel() for p in model.parameters()),
-        published=published,
+        published=replace(published, linear=published.linear + skipped),
         run=_products(model, video),
         steps=tuple(changes),
         frame_tokens=_frame_tokens(model, video),

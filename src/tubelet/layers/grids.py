@@ -4,6 +4,7 @@ Grids and strides are (t, h, w): tokens along each axis, and from one window to 
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 from tubelet.layers.embed import Size3
@@ -70,6 +71,17 @@ def rounded_down(grid: Size3, stride: Size3) -> Size3:
     """A token for every whole window, and at least one."""
     t, h, w = (max(size // step, 1) for size, step in zip(grid, stride, strict=True))
     return t, h, w
+
+
+def near_windows(grid: Size3, stride: Size3) -> tuple[list[int], Size3]:
+    """The places that some window of 3 around every `stride`-th place reaches, time slowest, and their own grid.
+
+    Of these alone, windows at strides of at most 3 hold the same: a wider stride only leaves out what lies between.
+    """
+    axes = [[i for i in range(n) if (i + 1) % step < 3] for n, step in zip(grid, stride, strict=True)]
+    _, h, w = grid
+    t1, h1, w1 = map(len, axes)
+    return [(i * h + j) * w + k for i, j, k in product(*axes)], (t1, h1, w1)
 
 
 def check_stages(depths: Sequence[int], q_strides: Sequence[Size3], kv_strides: Sequence[Size3]) -> None:

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubelet.layers.block import NORM_EPS
+from tubelet.layers.depthwise import depthwise
 from tubelet.layers.embed import Size3
-from tubelet.layers.grids import Grids
+from tubelet.layers.grids import Grids, near_windows
 from tubelet.layers.relative import RelativeAttention
 
-Pool = Callable[[int, Size3], nn.Module]  # (channels, stride) -> a module (S, C, t, h, w) -> (S, C, t', h', w')
+Pool = Callable[[int, Size3], nn.Module]  # (d, stride) -> a module (B, heads d, t, h, w) -> (B, heads d, t', h', w')
+Linear = tuple[Tensor, Tensor]  # weight (D', D) and bias (D')
 
 
 class Depthwise(nn.Conv3d):
@@ -25,6 +27,11 @@ class Depthwise(nn.Conv3d):
 
     def __init__(self, dim: int, stride: Size3):
         super().__init__(dim, dim, 3, stride, padding=1, groups=dim, bias=False)
+        self.step = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, heads d, t, h, w) -> (B, heads d, t', h', w')."""
+        return depthwise(x, self.weight.repeat(x.shape[1] // self.out_channels, 1, 1, 1, 1), self.step)
 
 
 class Largest(nn.MaxPool3d):
@@ -61,13 +68,15 @@ def skip_pool(stride: Size3) -> nn.Module:
 
 
 def pool_tokens(x: Tensor, grid: Size3, pool: nn.Module) -> Tensor:
-    """(..., N, C) or (..., 1 + N, C), grid (t, h, w) -> (..., N', C) or (..., 1 + N', C). A class token stays."""
+    """(B, N, C) or (B, 1 + N, C), grid (t, h, w) -> (B, N', C) or (B, 1 + N', C). A class token stays.
+
+    A pooling gets the layout channels_last_3d, a view of a sequence; any other were a copy before and one after it.
+    """
     if isinstance(pool, nn.Identity):
         return x
-    class_token, places = x.split([x.shape[-2] - prod(grid), prod(grid)], dim=-2)
-    places = places.transpose(-2, -1).flatten(0, -3)  # (S, C, N)
-    places = pool(places.unflatten(2, grid)).flatten(2).transpose(1, 2)  # (S, N', C)
-    return torch.cat([class_token, places.unflatten(0, x.shape[:-2])], dim=-2)
+    class_token, places = x.split([x.shape[1] - prod(grid), prod(grid)], dim=1)
+    places = pool(places.unflatten(1, grid).permute(0, 4, 1, 2, 3))  # (B, C, t', h', w')
+    return torch.cat([class_token, places.flatten(2).transpose(1, 2)], dim=1)
 
 
 class PoolingAttention(nn.Module):
@@ -75,11 +84,15 @@ class PoolingAttention(nn.Module):
 
     A class token is normed with the rest, but not pooled. Where the stride of the queries is 1, they are neither.
 
+    Windows of 3 at a stride of 4 or 8 reach 9/16 or 9/64 of the places. Only these get keys and values: of MViTv2-S at
+    a batch of 1 that is 3 % of the forward and of the training step on a CPU. So `pool` may look no further.
+
     grids: where the tokens lie, and the strides
     pool: Depthwise, Largest or Average
     """
 
     pools_every_query = False
+    kv_places: Tensor | None
 
     def __init__(self, dim: int, dim_out: int, heads: int, grids: Grids, class_token: bool, pool: Pool = Depthwise):
         super().__init__()
@@ -89,27 +102,55 @@ class PoolingAttention(nn.Module):
         self.heads, self.grid = heads, grids.tokens
         self.qkv = nn.Linear(dim, 3 * dim_out)
         self.proj = nn.Linear(dim_out, dim_out)
+        near, self.kv_grid = near_windows(grids.tokens, grids.kv_stride)
+        few = len(near) < prod(grids.tokens)
+        places = torch.tensor([*range(class_token), *(class_token + place for place in near)]) if few else None
+        self.register_buffer("kv_places", places, persistent=False)
+        self.skipped_macs = (prod(grids.tokens) - len(near)) * 2 * dim * dim_out  # of a clip: tubelet.analysis.cost
+        t, h, w = grids.kv_stride
+        kv_stride = min(t, 3), min(h, 3), min(w, 3)
         is_pooled = self.pools_every_query or max(grids.q_stride) > 1
         self.pool_q, self.norm_q = with_norm(pool(d, grids.q_stride) if is_pooled else nn.Identity(), d)
-        self.pool_k, self.norm_k = with_norm(pool(d, grids.kv_stride), d)
-        self.pool_v, self.norm_v = with_norm(pool(d, grids.kv_stride), d)
+        self.pool_k, self.norm_k = with_norm(pool(d, kv_stride), d)
+        self.pool_v, self.norm_v = with_norm(pool(d, kv_stride), d)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1 + N, D) -> (B, 1 + N', D')."""
-        out = self.attend(*self.pooled(x))  # (B, heads, 1 + N', d)
+        of_q, *of_kv = self.matrices()
+        out = self.attend(self.queries(x, self.pool_q, of_q), *self.keys_and_values(x, *of_kv))  # (B, heads, 1 + N', d)
         return self.proj(out.transpose(1, 2).flatten(2))
 
-    def pooled(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 1 + N, D) -> q (B, heads, 1 + N', d), k and v (B, heads, 1 + N'', d)."""
-        qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))  # (B, 1 + N, 3, heads, d)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, 1 + N, d)
-        return self.pool_each(q, k, v)
+    def of_class_token(self, x: Tensor) -> Tensor:
+        """(B, 1 + N, D) -> (B, 1, D'): the first row of `forward`. This query alone is not pooled and has no place."""
+        of_q, *of_kv = self.matrices()
+        q = self.queries(x[:, :1], nn.Identity(), of_q)
+        out = F.scaled_dot_product_attention(q, *self.keys_and_values(x, *of_kv))  # (B, heads, 1, d)
+        return self.proj(out.transpose(1, 2).flatten(2))
 
-    def pool_each(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, heads, 1 + N, d) three times -> (B, heads, 1 + N', d), (B, heads, 1 + N'', d) twice."""
-        q = self.norm_q(pool_tokens(q, self.grid, self.pool_q))
-        k = self.norm_k(pool_tokens(k, self.grid, self.pool_k))
-        return q, k, self.norm_v(pool_tokens(v, self.grid, self.pool_v))
+    def queries(self, x: Tensor, pool: nn.Module, of_q: Linear) -> Tensor:
+        """(B, 1 + N, D) -> (B, heads, 1 + N', d)."""
+        return self.normed(pool_tokens(F.linear(x, *of_q), self.grid, pool), self.norm_q)
+
+    def keys_and_values(self, x: Tensor, of_k: Linear, of_v: Linear) -> tuple[Tensor, Tensor]:
+        """(B, 1 + N, D) -> (B, heads, 1 + N'', d) twice."""
+        # Apart from the queries and from each other, because each is then pooled as it lies: a third of one wide
+        # product would have to be copied.
+        x = self.near(x)
+        k = pool_tokens(F.linear(x, *of_k), self.kv_grid, self.pool_k)
+        v = pool_tokens(F.linear(x, *of_v), self.kv_grid, self.pool_v)
+        return self.normed(k, self.norm_k), self.normed(v, self.norm_v)
+
+    def matrices(self) -> list[Linear]:
+        """Of the queries, of the keys and of the values."""
+        return list(zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True))
+
+    def near(self, x: Tensor) -> Tensor:
+        """(B, 1 + N, D) -> (B, 1 + fewer, D): the class token, and what is within reach of a key's window."""
+        return x if self.kv_places is None else x.index_select(1, self.kv_places)
+
+    def normed(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """(B, N, heads d) -> (B, heads, N, d), as it lies."""
+        return norm(x.unflatten(2, (self.heads, -1))).transpose(1, 2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, heads, 1 + N', d), (B, heads, 1 + N'', d) twice -> (B, heads, 1 + N', d)."""
@@ -123,6 +164,7 @@ class RelativePoolingAttention(PoolingAttention):
     """
 
     pools_every_query = True
+    is_place: Tensor
 
     def __init__(self, dim: int, dim_out: int, heads: int, grids: Grids, class_token: bool, pool: Pool = Depthwise):
         super().__init__(dim, dim_out, heads, grids, class_token, pool)
@@ -132,12 +174,15 @@ class RelativePoolingAttention(PoolingAttention):
             nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, d), std=0.02)) for rows in grids.rows
         )
         self.relative = RelativeAttention(grids.q, grids.kv, d, class_token)
+        # 1 for a place and 0 for the class token: one product and sum, where slices would have to be joined again.
+        is_place = torch.ones(self.class_token + prod(grids.q), 1)
+        is_place[: self.class_token] = 0.0
+        self.register_buffer("is_place", is_place, persistent=False)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, heads, 1 + N', d), (B, heads, 1 + N'', d) twice -> (B, heads, 1 + N', d)."""
         out = self.relative(q, k, v, (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w))
-        of_class, places = out[:, :, : self.class_token], out[:, :, self.class_token :]
-        return torch.cat([of_class, places + q[:, :, self.class_token :]], dim=2)
+        return torch.addcmul(out, q.to(out.dtype), self.is_place.to(out.dtype))
 
 
 class PoolFirstAttention(PoolingAttention):
@@ -152,11 +197,19 @@ class PoolFirstAttention(PoolingAttention):
                 f"model: PoolFirstAttention keeps the width, and was given {dim} and {dim_out}; set widen_in_mlp=True"
             )
         super().__init__(dim, dim_out, heads, grids, class_token, pool)
+        self.skipped_macs = 0  # products are with pooled tokens, and all are read
 
-    def pooled(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 1 + N, D) -> q (B, heads, 1 + N', d), k and v (B, heads, 1 + N'', d)."""
-        of_heads = x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, 1 + N, d)
-        pooled = (each.transpose(1, 2).flatten(2) for each in self.pool_each(of_heads, of_heads, of_heads))
-        matrices = zip(pooled, self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
-        q, k, v = (F.linear(*each).unflatten(2, (self.heads, -1)).transpose(1, 2) for each in matrices)
-        return q, k, v
+    def queries(self, x: Tensor, pool: nn.Module, of_q: Linear) -> Tensor:
+        """(B, 1 + N, D) -> (B, heads, 1 + N', d)."""
+        return self.projected(pool_tokens(x, self.grid, pool), self.norm_q, of_q)
+
+    def keys_and_values(self, x: Tensor, of_k: Linear, of_v: Linear) -> tuple[Tensor, Tensor]:
+        """(B, 1 + N, D) -> (B, heads, 1 + N'', d) twice."""
+        x = self.near(x)
+        k, v = pool_tokens(x, self.kv_grid, self.pool_k), pool_tokens(x, self.kv_grid, self.pool_v)
+        return self.projected(k, self.norm_k, of_k), self.projected(v, self.norm_v, of_v)
+
+    def projected(self, x: Tensor, norm: nn.Module, of: Linear) -> Tensor:
+        """(B, N, D) -> (B, heads, N, d): normed head by head, and then a product with all heads."""
+        x = F.linear(self.normed(x, norm).transpose(1, 2).flatten(2), *of)
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)

@@ -54,8 +54,8 @@ def attend_with_terms(q: Tensor, k: Tensor, v: Tensor, terms: Tensor, codes: Ten
     """
     d, extra, class_token = q.shape[-1], codes.shape[-1], q.shape[2] - terms.shape[2]
     terms = F.pad(terms, (0, extra - terms.shape[-1], class_token, 0))  # (B, heads, 1 + N, K + zeros)
-    q = torch.cat([q * d**-0.5, terms], dim=-1)
-    k = torch.cat([k, codes.expand(*k.shape[:2], -1, -1)], dim=-1)
+    q = torch.cat([q, terms], dim=-1)
+    k = torch.cat([k * d**-0.5, codes.expand(*k.shape[:2], -1, -1)], dim=-1)  # scaled, because there are fewer of them
     return F.scaled_dot_product_attention(q, k, F.pad(v, (0, extra)), scale=1.0)[..., :d]
 
 
