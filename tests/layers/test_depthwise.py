@@ -31,6 +31,17 @@ def test_gradients_are_those_of_autograd(stride, grid, dtype, atol):
     torch.testing.assert_close(*gradients, rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2)])
+def test_the_gradient_of_one_clip_keeps_its_layout(stride):
+    """Also where the upstream gradient has any stride along its axis of one clip, as a slice of a sequence has."""
+    x = torch.randn(1, 1 + 2 * 3 * 4, 6, requires_grad=True)
+    places = x[:, 1:].unflatten(1, (2, 3, 4)).permute(0, 4, 1, 2, 3)
+    out = depthwise(places, torch.randn(6, 1, 3, 3, 3), stride)
+    sequence = torch.cat([x[:, :1], out.flatten(2).transpose(1, 2)], dim=1)
+    (gradient,) = torch.autograd.grad(sequence.square().sum(), places)
+    assert gradient.stride() == (2 * 3 * 4 * 6, 1, 3 * 4 * 6, 4 * 6, 6)
+
+
 def test_gradients_have_gradients():
     x, weight = inputs((2, 3, 4), torch.float64)
     assert torch.autograd.gradgradcheck(lambda *of: depthwise(*of, (1, 2, 2)), (x, weight))

@@ -46,12 +46,16 @@ def input_gradient(grad: Tensor, weight: Tensor, stride: Size3, size: torch.Size
 
     A stride has left places out; they get zeros.
     """
+    b, c, *grid = size
+    spread = grad.permute(0, 2, 3, 4, 1)  # (B, t', h', w', C)
     if max(stride) > 1:
         t, h, w = stride
-        spread = grad.new_zeros(size[0], *size[2:], size[1])  # (B, t, h, w, C)
+        spread = grad.new_zeros(b, *grid, c)
         spread[:, ::t, ::h, ::w] = grad.permute(0, 2, 3, 4, 1)
-        grad = spread.permute(0, 4, 1, 2, 3)
-    return F.conv3d(grad, weight.flip(2, 3, 4), None, padding=1, groups=len(weight))
+    # The stride of a single clip says nothing about its layout, but torch goes by it, and may take the layout for
+    # channels first: two copies and a kernel ten times slower. Reshaping sets it right.
+    spread = spread.reshape(-1, c).view(b, *grid, c)
+    return F.conv3d(spread.permute(0, 4, 1, 2, 3), weight.flip(2, 3, 4), None, padding=1, groups=len(weight))
 
 
 def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Size3) -> Tensor:
