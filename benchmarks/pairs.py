@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from tubelet.layers.pooling import PoolingAttention
 from tubelet.layers.position import SpaceTime
-from tubelet.models.layouts import understand
 from tubelet.models.mvit import MViT, block_widths
-from tubelet.models.pretrained import start_from
 from tubelet.models.timesformer import Divided, SpaceOnly
 from tubelet.models.vivit import Joint
-from tubelet.models.weights_mvit import from_torchvision
+from tubelet.weights.layouts import understand
+from tubelet.weights.mvit import from_torchvision
+from tubelet.weights.start import start_from
 
 CLASSES = 400
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.layers.readout import Mean, NormedMean
-from tubelet.models.layouts import understand
-from tubelet.models.pretrained import start_from
 from tubelet.models.timesformer import Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import FactorisedAttention, FactorisedDotProduct, FactorisedEncoder, FrameMean, Joint
+from tubelet.weights.layouts import understand
+from tubelet.weights.start import start_from
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # float64 shows every mistake; the file's figures are rounded to float32. float32 is what people run.

@@ -14,7 +14,7 @@ from tubelet.layers.embed import clip_size
 from tubelet.layers.pooling import PoolingAttention
 from tubelet.layers.position import SpaceTime
 from tubelet.models.mvit import MViT, block_widths
-from tubelet.models.weights_mvit import from_torchvision
+from tubelet.weights.mvit import from_torchvision
 
 V1 = dict(attention=PoolingAttention, position=SpaceTime, widen_in_mlp=True)
 # Settings of ours; the rest is as published. Sizes along t, h and w differ where theirs allow it.

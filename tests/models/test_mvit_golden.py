@@ -11,7 +11,7 @@ import torch
 from golden import FILES, depths_of, model_of, strides_of
 
 from tubelet.layers.grids import block_grids
-from tubelet.models.weights_mvit import from_slowfast
+from tubelet.weights.mvit import from_slowfast
 
 
 def loaded(file, dtype):

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from tubelet.evaluation.published import STARTING_KEYS
+from tubelet.weights.catalogue import STARTING_KEYS
+from tubelet.weights.files import RECORD
 
-RECORD = "tubelet"  # the key under which a checkpoint holds what rebuilds it
 DATA_SETS = {  # and of its data, only these functions are called
     "tubelet.video.annotations.read_folder",
     "tubelet.video.lists.read_list",

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from tubelet.evaluation.predictor import Predictor
-from tubelet.evaluation.pretrained import load_pretrained
 from tubelet.training.data import VideoData
 from tubelet.training.optim import accumulation
 from tubelet.training.progress import Progress
@@ -23,6 +22,7 @@ from tubelet.training.validate import BESIDE_TARGET
 from tubelet.video.annotations import Catalogue
 from tubelet.video.sampling import order_named
 from tubelet.video.transforms import Normalise
+from tubelet.weights.pretrained import load_pretrained
 
 log = logging.getLogger(__name__)
 LOADING = BESIDE_TARGET["data"]  # keys of `data` that say how videos are loaded; the others say which there are

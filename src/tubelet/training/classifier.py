@@ -10,10 +10,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from tubelet.evaluation.checkpoint import RECORD
 from tubelet.evaluation.predictor import Predictor
 from tubelet.evaluation.results import Answers, Results
 from tubelet.training.optim import Optim
+from tubelet.weights.files import RECORD
 
 T = TypeVar("T")
 Batch = dict[str, Tensor | list[str]]

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from tubelet.evaluation.checkpoint import Checkpoint
-from tubelet.evaluation.published import STARTING_KEYS
+from tubelet.weights.catalogue import STARTING_KEYS
 
 # What must be the same in both runs. How long it trains, on what device, and what it logs may change.
 KEPT = ("model", "clip", "data", "augment", "optim", "order", "frozen_at", "seed")

@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from tubelet.evaluation.published import STARTING_KEYS
 from tubelet.training.explain import nearest
 from tubelet.training.kinds import shown, unlike
+from tubelet.weights.catalogue import STARTING_KEYS
 
 TARGET, PARTIAL = "_target_", "_partial_"
 Listed = dict[str, dict[str, list]]  # target, or place of a node without one -> key -> its values in conf/

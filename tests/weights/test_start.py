@@ -14,12 +14,6 @@ import torch.nn.functional as F
 
 from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import Mean, NormedMean
-from tubelet.models.account import grouped
-from tubelet.models.layouts import of_same_model, understand
-from tubelet.models.positions import Positions
-from tubelet.models.pretrained import check_value, start_from
-from tubelet.models.resample import average, central_frame, resize_space, resize_space_time, resize_time, tile_space
-from tubelet.models.source import HALF, Source
 from tubelet.models.timesformer import Alternating, Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import (
     FactorisedAttention,
@@ -31,6 +25,12 @@ from tubelet.models.vivit import (
 )
 from tubelet.models.vivit_compressed import Compressed, FewTokens, PoolTime, StrideTime, Tubelets
 from tubelet.models.vivit_hierarchical import Hierarchical
+from tubelet.weights.account import grouped
+from tubelet.weights.layouts import of_same_model, understand
+from tubelet.weights.positions import Positions
+from tubelet.weights.resample import average, central_frame, resize_space, resize_space_time, resize_time, tile_space
+from tubelet.weights.source import HALF, Source
+from tubelet.weights.start import check_value, start_from
 
 DIM, HEADS, DEPTH, PATCH, HIDDEN = 12, 2, 3, 4, 30
 SIZE = dict(dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=2.5)
@@ -454,6 +454,18 @@ def test_learned_scales_of_a_branch_are_folded_into_its_last_layer():
     weights = understand(state).weights
     torch.testing.assert_close(weights["blocks.1.attn.proj.bias"], 0.5 * image_vit()["blocks.1.attn.proj.bias"])
     torch.testing.assert_close(weights["blocks.1.mlp.fc2.weight"], image_vit()["blocks.1.mlp.fc2.weight"])
+
+
+def test_a_layer_scale_that_one_block_lacks_is_a_cut_file():
+    state = image_vit() | {f"blocks.{i}.ls{j}.gamma": torch.ones(DIM) for i in range(3) for j in (1, 2)}
+    del state["blocks.2.ls1.gamma"]
+    with pytest.raises(ValueError, match=r"^3 blocks of two branches have 5 layer scales: the file is cut$"):
+        understand(state)
+
+
+def test_an_image_model_with_register_tokens_is_told_what_is_too_much():
+    with pytest.raises(ValueError, match=r"the nearest that is: timm's image ViT, which has no reg_token$"):
+        understand(image_vit() | {"reg_token": torch.ones(1, 4, DIM)})
 
 
 def test_videomaes_pretraining_encoder_loads_without_its_decoder():

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from golden import FILES, model_of
+from omegaconf import OmegaConf
 from torchvision.models.video import mvit_v1_b, mvit_v2_s
 
-from tubelet.models.layouts import understand
-from tubelet.models.pretrained import start_from
-from tubelet.models.source import PATCHES, Source
 from tubelet.training.build import build_model
 from tubelet.training.launch import compose_config
+from tubelet.weights.layouts import understand
+from tubelet.weights.pretrained import load_pretrained
+from tubelet.weights.source import PATCHES, Source
+from tubelet.weights.start import start_from
 
 THEIRS = pytest.mark.parametrize(("name", "theirs"), [("mvit_v1_b", mvit_v1_b), ("mvit_v2_s", mvit_v2_s)])
 
@@ -88,3 +90,19 @@ def test_weights_without_pooling_are_refused_without_an_override_that_could_not_
     message = "MViT has no tubelet, so it cannot take weights of timm's image ViT; those that can: some"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         start_from(of_config("mvit_v2_s", 400), source)
+
+
+def test_weights_of_other_strides_are_taken_only_where_that_is_meant(tmp_path):
+    cfg = compose_config("train", ["data=motion", "model=mvit_pool_both", "run_dir=x", "name=x"])
+    torch.save(mvit_v2_s().state_dict(), tmp_path / "v2_s.pth")
+    node = OmegaConf.to_container(cfg.model) | {"pretrained": str(tmp_path / "v2_s.pth")}
+    clip = OmegaConf.to_container(cfg.clip)
+    message = (
+        "trained with kv_strides=[[1,8,8],[1,4,4],[1,2,2],[1,1,1]], and this model has "
+        "[[4,4,4],[4,2,2],[4,1,1],[4,1,1]]; type model.kv_strides=[[1,8,8],[1,4,4],[1,2,2],[1,1,1]], "
+        "or model.accept=[strides] if other strides are meant"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_pretrained(of_config("mvit_pool_both", 400), node, clip)
+    account = load_pretrained(of_config("mvit_pool_both", 400), node | {"accept": ["strides"]}, clip)
+    assert (account.new, account.resized, account.unused) == ({}, {}, {})

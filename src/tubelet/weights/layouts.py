@@ -8,7 +8,8 @@ from functools import partial
 
 from torch import Tensor
 
-from tubelet.models.renames import (
+from tubelet.weights.mvit import from_slowfast, from_torchvision
+from tubelet.weights.renames import (
     TIMESFORMER,
     VIDEOMAE,
     VIVIT_4,
@@ -18,8 +19,7 @@ from tubelet.models.renames import (
     from_timm,
     from_transformers,
 )
-from tubelet.models.source import IMAGENET, KINETICS, PATCHES, Normalisation, Source
-from tubelet.models.weights_mvit import from_slowfast, from_torchvision
+from tubelet.weights.source import IMAGENET, KINETICS, PATCHES, Normalisation, Source
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ LAYOUTS = [
         (r"cls_token", r"pos_embed", r"patch_embed\.proj\.weight", QKV),
         _timm,
         OF_IMAGES,
-        absent=("time_embed",),
+        absent=("time_embed", "reg_token"),
         patch_axes=4,
     ),
     Layout(

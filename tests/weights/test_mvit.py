@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tubelet.models.weights_mvit import from_slowfast, from_torchvision
+from tubelet.weights.mvit import from_slowfast, from_torchvision
 
 
 def rows(*values):

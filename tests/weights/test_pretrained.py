@@ -17,14 +17,14 @@ from safetensors.torch import save_file
 from torchvision.models.video import MViT_V1_B_Weights, MViT_V2_S_Weights
 from transformers import TimesformerConfig, TimesformerForVideoClassification, VivitConfig, VivitForVideoClassification
 
-from tubelet.evaluation import fetch
-from tubelet.evaluation.pretrained import load_pretrained
-from tubelet.evaluation.published import CATALOGUE, Published
 from tubelet.layers.readout import Mean, NormedMean
 from tubelet.models.timesformer import Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import FactorisedAttention, FactorisedEncoder, Joint
 from tubelet.models.vivit_compressed import Compressed, FewTokens
 from tubelet.training.launch import compose_config, config_dir
+from tubelet.weights import fetch
+from tubelet.weights.catalogue import CATALOGUE, Published
+from tubelet.weights.pretrained import load_pretrained
 
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
 KINETICS = {"mean": [0.45] * 3, "std": [0.225] * 3}

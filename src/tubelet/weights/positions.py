@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tubelet.layers.embed import Size3
 from tubelet.layers.position import OneTable, SpaceTime
-from tubelet.models.resample import resize_space, resize_space_time, resize_time, sinusoids, tile_space
-from tubelet.models.source import Source
+from tubelet.weights.resample import resize_space, resize_space_time, resize_time, sinusoids, tile_space
+from tubelet.weights.source import Source
 
 VIVIT_GRID = (16, 14, 14)  # of every ViViT that was released: 32 frames of 224 pixels in tubelets of 2x16x16
 

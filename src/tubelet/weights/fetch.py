@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 
 from torch.hub import download_url_to_file
 
-from tubelet.evaluation.published import CATALOGUE, Published
+from tubelet.weights.catalogue import CATALOGUE, Published
 
 SUFFIXES = (".pth", ".pt", ".pyth", ".ckpt", ".bin", ".safetensors", ".npz", ".msgpack", ".tar")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -133,13 +133,20 @@ def from_timm(state: Mapping[str, Tensor]) -> State:
     VideoMAE has its biases in parts, and learned scales of a branch are as well in the branch's last layer.
     """
     ours = with_joined_biases({re.sub(r"\.([qkv])_bias$", _bias_of_part, name): v for name, v in state.items()})
-    for name in [name for name in ours if re.search(r"\.(gamma_[12]|ls[12]\.gamma)$", name)]:
+    scales = [name for name in ours if re.search(r"\.(gamma_[12]|ls[12]\.gamma)$", name)]
+    if len(scales) % (2 * max(num_blocks(ours), 1)):
+        raise ValueError(f"{num_blocks(ours)} blocks of two branches have {len(scales)} layer scales: the file is cut")
+    for name in scales:
         scale = ours.pop(name)
         stem, branch = name.split(".gamma_" if ".gamma_" in name else ".ls")
         layer = f"{stem}.attn.proj" if branch.startswith("1") else f"{stem}.mlp.fc2"
         ours[f"{layer}.weight"] = ours[f"{layer}.weight"] * scale[:, None]
         ours[f"{layer}.bias"] = ours[f"{layer}.bias"] * scale
     return ours
+
+
+def num_blocks(state: Mapping[str, Tensor]) -> int:
+    return len({found[0] for name in state if (found := re.match(r"blocks\.\d+", name))})
 
 
 def from_flax(state: Mapping[str, Tensor]) -> State:

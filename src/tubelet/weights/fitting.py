@@ -12,7 +12,7 @@ from torch import nn
 
 from tubelet.layers.attention import Attention
 from tubelet.layers.block import FactorisedBlock, Mlp
-from tubelet.models.source import PATCHES, Source
+from tubelet.weights.source import PATCHES, Source
 
 M = TypeVar("M", bound=nn.Module)
 

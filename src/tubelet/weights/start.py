@@ -16,11 +16,11 @@ from tubelet.layers.attention import TimeAttention
 from tubelet.layers.embed import Size3
 from tubelet.layers.position import OneTable, SpaceTime
 from tubelet.layers.readout import NormedMean
-from tubelet.models.account import Account, grouped
-from tubelet.models.fitting import advice, check_shapes, note_of_heads
-from tubelet.models.positions import Positions
-from tubelet.models.resample import central_frame, resize_rows
-from tubelet.models.source import PATCHES, Source
+from tubelet.weights.account import Account, grouped
+from tubelet.weights.fitting import advice, check_shapes, note_of_heads
+from tubelet.weights.positions import Positions
+from tubelet.weights.resample import central_frame, resize_rows
+from tubelet.weights.source import PATCHES, Source
 
 OWN = re.compile(r"^encoder\.")  # of JointSpaceTime and of vivit.Joint; published names have none
 POSITION = re.compile(r"^(?:encoder\.)?(space\.|time\.|)pos_embed(?:\.(table|space|time))?$")
@@ -41,7 +41,7 @@ def start_from(
 ) -> Account:
     """Load `source` into `model`, all of it or nothing. Raises ValueError where something does not fit or is left over.
 
-    inflate: central_frame or average, of tubelet.models.resample
+    inflate: central_frame or average, of tubelet.weights.resample
     accept: what may be resampled of weights that were trained on clips: `frames`, `crop`
     """
     fit = Fit(model, source, inflate, accept)

@@ -6,7 +6,7 @@ Both functions only rename, join and reshape, so gradients by the published name
 import torch
 from torch import Tensor
 
-from tubelet.models.renames import renamed
+from tubelet.weights.renames import renamed
 
 # Their names and ours, replaced in this order.
 OF_TORCHVISION = {

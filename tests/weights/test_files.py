@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tubelet.evaluation.msgpack import unpack
-from tubelet.evaluation.weights import read_weights
+from tubelet.weights.files import read_weights
+from tubelet.weights.msgpack import unpack
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1.5, -2.0])}
 

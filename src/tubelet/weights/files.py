@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tubelet.evaluation.checkpoint import RECORD
-from tubelet.evaluation.msgpack import unpack
+from tubelet.weights.msgpack import unpack
 
+RECORD = "tubelet"  # the key under which a checkpoint of ours holds what rebuilds it
 # Under which published checkpoints hold the model, beside the optimiser and what else they have.
 NESTED = ("model_state", "state_dict", "model", "module", "model_state_dict", "net")
 

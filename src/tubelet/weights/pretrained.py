@@ -6,17 +6,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tubelet.evaluation.fetch import Found, find
-from tubelet.evaluation.published import STARTING_KEYS, Published
-from tubelet.evaluation.weights import Weights, read_weights
-from tubelet.models.account import Account
-from tubelet.models.layouts import of_same_model, understand
-from tubelet.models.pretrained import start_from
-from tubelet.models.resample import average, central_frame
-from tubelet.models.source import Source
+from tubelet.weights.account import Account
+from tubelet.weights.catalogue import STAGES, STARTING_KEYS, Published
+from tubelet.weights.fetch import Found, find
+from tubelet.weights.files import Weights, read_weights
+from tubelet.weights.layouts import of_same_model, understand
+from tubelet.weights.resample import average, central_frame
+from tubelet.weights.source import Source
+from tubelet.weights.start import start_from
 
 INFLATE = {"central_frame": central_frame, "average": average}
-ACCEPTED = ("normalisation", "frames", "crop")
+ACCEPTED = ("normalisation", "frames", "crop", "strides")
 TUBELET = "a checkpoint of tubelet's"
 # Arguments of a model that leave what its weights compute as it is, or are settled where tables are resized.
 MAY_DIFFER = {"_target_", "num_classes", "num_frames", "crop", "drop_path", "head_dropout", "position"}
@@ -48,6 +48,8 @@ def load_pretrained(
         source = read_source(found, node, classes)
         if "normalisation" not in accept:
             check_normalisation(source, clip)
+        if "strides" not in accept:
+            check_strides(source, node)
         account = start_from(model, source, INFLATE[inflate], accept)
     except ValueError as error:
         raise ValueError(f"model.pretrained={name}: {error}") from error
@@ -131,6 +133,21 @@ def settle(source: Source, weights: Weights, entry: Published | None) -> None:
         source.size = (settings["num_frames"], *((side, side) if isinstance(side, int) else side))
     if entry:
         source.size = source.size or entry.size
+
+
+def check_strides(source: Source, node: Mapping[str, Any]) -> None:
+    """Raises ValueError where published weights of MViT would pool otherwise than they did in training.
+
+    A kernel of 3 fits every stride, so the file cannot tell; all that were released pool alike.
+    """
+    for key, published in STAGES.items() if source.layout.endswith("'s MViT") else ():
+        ours = node.get(key, published)
+        if len(ours) == len(published) and any(list(a) != b for a, b in zip(ours, published, strict=True)):
+            raise ValueError(
+                f"weights of {source.layout} were trained with {key}={typed(published)}, and this model has "
+                f"{typed([list(stride) for stride in ours])}; type model.{key}={typed(published)}, "
+                "or model.accept=[strides] if other strides are meant"
+            )
 
 
 def check_normalisation(source: Source, clip: Mapping[str, Any]) -> None:
