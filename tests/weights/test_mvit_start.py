@@ -93,16 +93,18 @@ def test_weights_without_pooling_are_refused_without_an_override_that_could_not_
 
 
 def test_weights_of_other_strides_are_taken_only_where_that_is_meant(tmp_path):
-    cfg = compose_config("train", ["data=motion", "model=mvit_pool_both", "run_dir=x", "name=x"])
-    torch.save(mvit_v2_s().state_dict(), tmp_path / "v2_s.pth")
-    node = OmegaConf.to_container(cfg.model) | {"pretrained": str(tmp_path / "v2_s.pth")}
+    """A kernel fits every stride: without the check, MViT v1 would load and compute something else."""
+    changed = "model.kv_strides=[[1,8,8],[2,4,4],[2,2,2],[2,1,1]]"
+    cfg = compose_config("train", ["data=motion", "model=mvit_v1_b", "run_dir=x", "name=x", changed])
+    torch.save(mvit_v1_b().state_dict(), tmp_path / "v1_b.pth")
+    node = OmegaConf.to_container(cfg.model) | {"pretrained": str(tmp_path / "v1_b.pth")}
     clip = OmegaConf.to_container(cfg.clip)
     message = (
         "trained with kv_strides=[[1,8,8],[1,4,4],[1,2,2],[1,1,1]], and this model has "
-        "[[4,4,4],[4,2,2],[4,1,1],[4,1,1]]; type model.kv_strides=[[1,8,8],[1,4,4],[1,2,2],[1,1,1]], "
+        "[[1,8,8],[2,4,4],[2,2,2],[2,1,1]]; type model.kv_strides=[[1,8,8],[1,4,4],[1,2,2],[1,1,1]], "
         "or model.accept=[strides] if other strides are meant"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
-        load_pretrained(of_config("mvit_pool_both", 400), node, clip)
-    account = load_pretrained(of_config("mvit_pool_both", 400), node | {"accept": ["strides"]}, clip)
+        load_pretrained(of_config("mvit_v1_b", 400, changed), node, clip)
+    account = load_pretrained(of_config("mvit_v1_b", 400, changed), node | {"accept": ["strides"]}, clip)
     assert (account.new, account.resized, account.unused) == ({}, {}, {})
