@@ -20,7 +20,7 @@ def random(*shape, seed):
 @pytest.fixture
 def qkv():
     """Class token first."""
-    return [random(B, HEADS, 1 + n, d, seed=seed) for seed, n in enumerate((N, FEWER, FEWER))]
+    return [random(B, 1 + n, HEADS, d, seed=seed) for seed, n in enumerate((N, FEWER, FEWER))]
 
 
 @pytest.fixture
@@ -30,12 +30,13 @@ def tables():
 
 
 def plain(q, k, v, bias):
-    """(B, heads, 1 + N, d), (B, heads, 1 + N', d) twice, (B, heads, 1 + N, 1 + N') -> (B, heads, 1 + N, d)."""
-    return torch.softmax(q @ k.transpose(-2, -1) / d**0.5 + bias, dim=-1) @ v
+    """(B, 1 + N, heads, d), (B, 1 + N', heads, d) twice, (B, heads, 1 + N, 1 + N') -> (B, 1 + N, heads, d)."""
+    q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+    return (torch.softmax(q @ k.mT / d**0.5 + bias, dim=-1) @ v).transpose(1, 2)
 
 
 def bias_by_hand(q, tables):
-    """(B, heads, 1 + N, d) -> (B, heads, 1 + N, 1 + N'): q . (R_t + R_h + R_w), pair by pair; zero for class tokens."""
+    """(B, 1 + N, heads, d) -> (B, heads, 1 + N, 1 + N'): q . (R_t + R_h + R_w), pair by pair; zero for class tokens."""
     bias = torch.zeros(B, HEADS, 1 + N, 1 + FEWER, dtype=torch.float64)
     queries, keys = (torch.cartesian_prod(*map(torch.arange, grid)).tolist() for grid in (Q_GRID, K_GRID))
     for i, at in enumerate(queries):
@@ -44,13 +45,13 @@ def bias_by_hand(q, tables):
                 table[int(a * max(n / m, 1) - b * max(m / n, 1) + (n - 1) * max(m / n, 1))]
                 for table, a, b, m, n in zip(tables, at, other, Q_GRID, K_GRID, strict=True)
             )
-            bias[:, :, 1 + i, 1 + j] = q[:, :, 1 + i] @ row
+            bias[:, :, 1 + i, 1 + j] = q[:, 1 + i] @ row
     return bias
 
 
 def test_longer_vectors_give_what_a_bias_added_to_the_scores_gives(qkv):
-    terms, codes = random(B, HEADS, N, 4, seed=3), random(1 + FEWER, 4, seed=4)
-    bias = torch.nn.functional.pad(terms, (0, 0, 1, 0)) @ codes.T
+    terms, codes = random(B, N, HEADS, 4, seed=3), random(1 + FEWER, 4, seed=4)
+    bias = torch.nn.functional.pad(terms.transpose(1, 2), (0, 0, 1, 0)) @ codes.T
     of = [*qkv, terms, codes]
     ours, expected = attend_with_terms(*qkv, terms, codes), plain(*qkv, bias)
     # In float64 only the order of the additions differs, which costs about 1e-15; in gradients, sums of them, 1e-13.
@@ -75,12 +76,12 @@ def test_the_class_token_gets_no_relative_positions(qkv, tables):
     q, k, _ = qkv
     # Values that show the weights: 1 for the class token's key, 0 for places.
     v = torch.zeros_like(k)
-    v[:, :, 0] = 1.0
+    v[:, 0] = 1.0
     nowhere = tuple(torch.zeros_like(table) for table in tables)
-    with_tables, without = attend(q, k, v, tables)[..., 0], attend(q, k, v, nowhere)[..., 0]
+    with_tables, without = (attend(q, k, v, each)[..., 0].mT for each in (tables, nowhere))  # (B, heads, 1 + N)
     torch.testing.assert_close(with_tables[:, :, 0], without[:, :, 0], rtol=0, atol=1e-15)  # as a query
     # As a key: its share of a query's weights, against that of the other keys, changes by their terms alone.
-    scores = q @ k.transpose(-2, -1) / d**0.5
+    scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) / d**0.5
     others = (scores + bias_by_hand(q, tables))[..., 1:].logsumexp(-1)
     expected = torch.sigmoid(scores[..., 0] - others)
     torch.testing.assert_close(with_tables, expected, rtol=0, atol=1e-12)
@@ -90,7 +91,7 @@ def test_no_tensor_of_queries_times_keys_is_kept_for_the_backward_pass(tables):
     """In float32, where fused kernels are found."""
     q_grid, k_grid, kept = (4, 8, 8), (4, 8, 8), []
     attend = RelativeAttention(q_grid, k_grid, 8)
-    q, k, v = (torch.randn(1, 1, 257, 8, requires_grad=True) for _ in range(3))
+    q, k, v = (torch.randn(1, 257, 1, 8, requires_grad=True) for _ in range(3))
     tables = tuple(torch.randn(2 * size - 1, 8, requires_grad=True) for size in q_grid)
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
         attend(q, k, v, tables)

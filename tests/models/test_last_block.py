@@ -1,4 +1,4 @@
-"""A last block that makes only the class token gives what the whole block gives."""
+"""Blocks that leave out products (all but the class token, two layers made one) give what whole blocks give."""
 
 from functools import partial
 

@@ -332,6 +332,6 @@ def test_the_class_token_of_timesformer_takes_no_part_in_time():
     net = randomised(Divided)
     seen = []
     for block in net.blocks:
-        block.temporal_attn.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
+        block.temporal_norm1.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
     net(clips(Divided))
     assert seen == [(B, 3, 10, D)] * 2  # (B, t, s, D): no 1 + s and no 1 + t

@@ -25,7 +25,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ..., N, D) -> (B, ..., N, D)."""
-        return self.proj(attend(*self.split(x).unbind(-3)).flatten(-2))
+        return self.proj(self.find(x))
+
+    def find(self, x: Tensor) -> Tensor:
+        """(B, ..., N, D) -> (B, ..., N, D): what each token finds, all heads side by side, before the projection."""
+        return attend(*self.split(x).unbind(-3)).flatten(-2)
 
     def of_first(self, x: Tensor) -> Tensor:
         """(B, ..., N, D) -> (B, ..., 1, D): what the first token finds, without asking for the others."""
@@ -46,12 +50,12 @@ class TimeAttention(Attention):
     A place and a head are one sequence among s * heads, so that nothing is moved in memory.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def find(self, x: Tensor) -> Tensor:
         """(B, t, s, D) -> (B, t, s, D)."""
         matrices = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
         d = x.shape[-1] // self.heads
         q, k, v = (F.linear(x, *matrix).unflatten(-1, (self.heads, d)).flatten(2, 3) for matrix in matrices)
-        return self.proj(attend(q, k, v).flatten(2).unflatten(2, (x.shape[2], -1)))  # q (B, t, s * heads, d)
+        return attend(q, k, v).flatten(2).unflatten(2, (x.shape[2], -1))  # q (B, t, s * heads, d)
 
 
 class SplitHeadAttention(Attention):
@@ -65,15 +69,18 @@ class SplitHeadAttention(Attention):
             raise ValueError(f"model: heads={heads} is odd; half of them attend over time, half over space")
         super().__init__(dim, heads)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def find(self, x: Tensor) -> Tensor:
         """(B, t, s, D) -> (B, t, s, D)."""
         of_time, of_space = self.split(x).chunk(2, dim=-2)  # each (B, t, s, 3, heads / 2, d)
         over_time = attend(*of_time.transpose(1, 2).unbind(-3)).transpose(1, 2)  # (B, t, s, heads / 2, d)
-        return self.proj(torch.cat([over_time, attend(*of_space.unbind(-3))], dim=-2).flatten(-2))
+        return torch.cat([over_time, attend(*of_space.unbind(-3))], dim=-2).flatten(-2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """(..., N, heads, d), (..., N', heads, d) twice -> (..., N, heads, d)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+    """(..., N, heads, d), (..., N', heads, d) twice -> (..., N, heads, d), which lies in memory as the queries do.
+
+    scale: of the scores; None is d ** -0.5
+    """
     clips = q.shape[:-3]
     q, k, v = (each.flatten(0, -4).transpose(1, 2) for each in (q, k, v))  # (S, heads, N, d): one batch axis, as fused
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).unflatten(0, clips)  # kernels want it
+    return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).unflatten(0, clips)  # kernels want it

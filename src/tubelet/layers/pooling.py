@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelet.layers.attention import attend
 from tubelet.layers.block import NORM_EPS
 from tubelet.layers.depthwise import depthwise
 from tubelet.layers.embed import Size3
@@ -117,22 +118,21 @@ class PoolingAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1 + N, D) -> (B, 1 + N', D')."""
         of_q, *of_kv = self.matrices()
-        out = self.attend(self.queries(x, self.pool_q, of_q), *self.keys_and_values(x, *of_kv))  # (B, heads, 1 + N', d)
-        return self.proj(out.transpose(1, 2).flatten(2))
+        out = self.attend(self.queries(x, self.pool_q, of_q), *self.keys_and_values(x, *of_kv))  # (B, 1 + N', heads, d)
+        return self.proj(out.flatten(2))
 
     def of_class_token(self, x: Tensor) -> Tensor:
         """(B, 1 + N, D) -> (B, 1, D'): the first row of `forward`. This query alone is not pooled and has no place."""
         of_q, *of_kv = self.matrices()
         q = self.queries(x[:, :1], nn.Identity(), of_q)
-        out = F.scaled_dot_product_attention(q, *self.keys_and_values(x, *of_kv))  # (B, heads, 1, d)
-        return self.proj(out.transpose(1, 2).flatten(2))
+        return self.proj(attend(q, *self.keys_and_values(x, *of_kv)).flatten(2))
 
     def queries(self, x: Tensor, pool: nn.Module, of_q: Linear) -> Tensor:
-        """(B, 1 + N, D) -> (B, heads, 1 + N', d)."""
+        """(B, 1 + N, D) -> (B, 1 + N', heads, d)."""
         return self.normed(pool_tokens(F.linear(x, *of_q), self.grid, pool), self.norm_q)
 
     def keys_and_values(self, x: Tensor, of_k: Linear, of_v: Linear) -> tuple[Tensor, Tensor]:
-        """(B, 1 + N, D) -> (B, heads, 1 + N'', d) twice."""
+        """(B, 1 + N, D) -> (B, 1 + N'', heads, d) twice."""
         # Apart from the queries and from each other, because each is then pooled as it lies: a third of one wide
         # product would have to be copied.
         x = self.near(x)
@@ -149,12 +149,12 @@ class PoolingAttention(nn.Module):
         return x if self.kv_places is None else x.index_select(1, self.kv_places)
 
     def normed(self, x: Tensor, norm: nn.Module) -> Tensor:
-        """(B, N, heads d) -> (B, heads, N, d), as it lies."""
-        return norm(x.unflatten(2, (self.heads, -1))).transpose(1, 2)
+        """(B, N, heads d) -> (B, N, heads, d)."""
+        return norm(x.unflatten(2, (self.heads, -1)))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, heads, 1 + N', d), (B, heads, 1 + N'', d) twice -> (B, heads, 1 + N', d)."""
-        return F.scaled_dot_product_attention(q, k, v)
+        """(B, 1 + N', heads, d), (B, 1 + N'', heads, d) twice -> (B, 1 + N', heads, d)."""
+        return attend(q, k, v)
 
 
 class RelativePoolingAttention(PoolingAttention):
@@ -175,12 +175,12 @@ class RelativePoolingAttention(PoolingAttention):
         )
         self.relative = RelativeAttention(grids.q, grids.kv, d, class_token)
         # 1 for a place and 0 for the class token: one product and sum, where slices would have to be joined again.
-        is_place = torch.ones(self.class_token + prod(grids.q), 1)
+        is_place = torch.ones(self.class_token + prod(grids.q), 1, 1)
         is_place[: self.class_token] = 0.0
         self.register_buffer("is_place", is_place, persistent=False)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, heads, 1 + N', d), (B, heads, 1 + N'', d) twice -> (B, heads, 1 + N', d)."""
+        """(B, 1 + N', heads, d), (B, 1 + N'', heads, d) twice -> (B, 1 + N', heads, d)."""
         out = self.relative(q, k, v, (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w))
         return torch.addcmul(out, q.to(out.dtype), self.is_place.to(out.dtype))
 
@@ -200,16 +200,15 @@ class PoolFirstAttention(PoolingAttention):
         self.skipped_macs = 0  # products are with pooled tokens, and all are read
 
     def queries(self, x: Tensor, pool: nn.Module, of_q: Linear) -> Tensor:
-        """(B, 1 + N, D) -> (B, heads, 1 + N', d)."""
+        """(B, 1 + N, D) -> (B, 1 + N', heads, d)."""
         return self.projected(pool_tokens(x, self.grid, pool), self.norm_q, of_q)
 
     def keys_and_values(self, x: Tensor, of_k: Linear, of_v: Linear) -> tuple[Tensor, Tensor]:
-        """(B, 1 + N, D) -> (B, heads, 1 + N'', d) twice."""
+        """(B, 1 + N, D) -> (B, 1 + N'', heads, d) twice."""
         x = self.near(x)
         k, v = pool_tokens(x, self.kv_grid, self.pool_k), pool_tokens(x, self.kv_grid, self.pool_v)
         return self.projected(k, self.norm_k, of_k), self.projected(v, self.norm_v, of_v)
 
     def projected(self, x: Tensor, norm: nn.Module, of: Linear) -> Tensor:
-        """(B, N, D) -> (B, heads, N, d): normed head by head, and then a product with all heads."""
-        x = F.linear(self.normed(x, norm).transpose(1, 2).flatten(2), *of)
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        """(B, N, D) -> (B, N, heads, d): normed head by head, and then a product with all heads."""
+        return F.linear(self.normed(x, norm).flatten(2), *of).unflatten(2, (self.heads, -1))

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelet.layers.attention import attend
 from tubelet.layers.embed import Size3
 
 
@@ -34,29 +35,30 @@ class RelativeAttention(nn.Module):
         self.register_buffer("codes", place_codes(k_grid, d, class_token), persistent=False)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """(B, heads, 1 + N, d), (B, heads, 1 + N', d) twice, tables (rows, d) for t, h, w -> (B, heads, 1 + N, d)."""
+        """(B, 1 + N, heads, d), (B, 1 + N', heads, d) twice, tables (rows, d) for t, h, w -> (B, 1 + N, heads, d)."""
         t, h, w = tables
-        grid = q[:, :, self.class_token :].unflatten(2, self.q_grid)  # (B, heads, t, h, w, d)
-        terms = [
-            torch.einsum("bnthwd,tkd->bnthwk", grid, rows_of(t, self.index_t)),  # (B, heads, t, h, w, t')
-            torch.einsum("bnthwd,hkd->bnthwk", grid, rows_of(h, self.index_h)),  # (B, heads, t, h, w, h')
-            torch.einsum("bnthwd,wkd->bnthwk", grid, rows_of(w, self.index_w)),  # (B, heads, t, h, w, w')
-        ]
-        return attend_with_terms(q, k, v, torch.cat(terms, dim=-1).flatten(2, 4), self.codes)
+        grid = q[:, self.class_token :].unflatten(1, self.q_grid)  # (B, t, h, w, heads, d)
+        # As products of what lies together in memory; along w nothing does, and einsum copies.
+        of_t = grid.flatten(2, 4) @ rows_of(t, self.index_t).mT  # (B, t, h * w * heads, t')
+        of_h = grid.flatten(3, 4) @ rows_of(h, self.index_h).mT  # (B, t, h, w * heads, h')
+        of_w = torch.einsum("bthwnd,wkd->bthwnk", grid, rows_of(w, self.index_w))  # (B, t, h, w, heads, w')
+        terms = [of_t.unflatten(2, grid.shape[2:5]), of_h.unflatten(3, grid.shape[3:5]), of_w]
+        return attend_with_terms(q, k, v, torch.cat(terms, dim=-1).flatten(1, 3), self.codes)
 
 
 def attend_with_terms(q: Tensor, k: Tensor, v: Tensor, terms: Tensor, codes: Tensor) -> Tensor:
-    """(B, heads, 1 + N, d), (B, heads, 1 + N', d) twice, (B, heads, N, K), (1 + N', K + zeros) -> (B, heads, 1 + N, d).
+    """(B, 1 + N, heads, d), (B, 1 + N', heads, d) twice, (B, N, heads, K), (1 + N', K + zeros) -> (B, 1 + N, heads, d).
 
     The score of i and j is q_i . k_j / sqrt(d) + terms_i . codes_j: a sum of two products is one product of longer
     vectors. So a fused kernel does it all in memory that grows with N + N'; a bias of N x N' for it to add would be the
     largest tensor of a block. Fused kernels want q, k and v of one width, a multiple of 8: that of d and `codes`.
     """
-    d, extra, class_token = q.shape[-1], codes.shape[-1], q.shape[2] - terms.shape[2]
-    terms = F.pad(terms, (0, extra - terms.shape[-1], class_token, 0))  # (B, heads, 1 + N, K + zeros)
+    d, extra, class_token = q.shape[-1], codes.shape[-1], q.shape[1] - terms.shape[1]
+    terms = F.pad(terms, (0, extra - terms.shape[-1], 0, 0, class_token, 0))  # (B, 1 + N, heads, K + zeros)
     q = torch.cat([q, terms], dim=-1)
-    k = torch.cat([k * d**-0.5, codes.expand(*k.shape[:2], -1, -1)], dim=-1)  # scaled, because there are fewer of them
-    return F.scaled_dot_product_attention(q, k, F.pad(v, (0, extra)), scale=1.0)[..., :d]
+    codes = codes[:, None].expand(*k.shape[:3], -1)
+    k = torch.cat([k * d**-0.5, codes], dim=-1)  # scaled, because there are fewer of them
+    return attend(q, k, F.pad(v, (0, extra)), scale=1.0)[..., :d]
 
 
 def place_codes(grid: Size3, d: int, class_token: bool = True) -> Tensor:
