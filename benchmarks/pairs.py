@@ -19,9 +19,9 @@ from tubelet.layers.position import SpaceTime
 from tubelet.models.mvit import MViT, block_widths
 from tubelet.models.timesformer import Divided, SpaceOnly
 from tubelet.models.vivit import Joint
-from tubelet.weights.layouts import understand
 from tubelet.weights.mvit import from_torchvision
 from tubelet.weights.start import start_from
+from tubelet.weights.understand import understand
 
 CLASSES = 400
 

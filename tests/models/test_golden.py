@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from tubelet.layers.readout import Mean, NormedMean
 from tubelet.models.timesformer import Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import FactorisedAttention, FactorisedDotProduct, FactorisedEncoder, FrameMean, Joint
-from tubelet.weights.layouts import understand
 from tubelet.weights.start import start_from
+from tubelet.weights.understand import understand
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # float64 shows every mistake; the file's figures are rounded to float32. float32 is what people run.

@@ -22,9 +22,9 @@ from transformers.models.timesformer.modeling_timesformer import TimesformerDrop
 from tubelet.layers.readout import NormedMean
 from tubelet.models.timesformer import Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import Joint
-from tubelet.weights.layouts import understand
 from tubelet.weights.pretrained import load_pretrained
 from tubelet.weights.start import start_from
+from tubelet.weights.understand import understand
 
 # A float64 run leaves only mistakes: rounding is 1e-15, and transformers' gelu_fast, a constant of ten digits, costs
 # 1e-12. float32 is what people run; it rounds at 1e-6.

@@ -10,12 +10,13 @@ from golden import FILES, model_of
 from omegaconf import OmegaConf
 from torchvision.models.video import mvit_v1_b, mvit_v2_s
 
+from tubelet.models.vivit import Joint
 from tubelet.training.build import build_model
 from tubelet.training.launch import compose_config
-from tubelet.weights.layouts import understand
 from tubelet.weights.pretrained import load_pretrained
 from tubelet.weights.source import PATCHES, Source
 from tubelet.weights.start import start_from
+from tubelet.weights.understand import understand
 
 THEIRS = pytest.mark.parametrize(("name", "theirs"), [("mvit_v1_b", mvit_v1_b), ("mvit_v2_s", mvit_v2_s)])
 
@@ -102,9 +103,48 @@ def test_weights_of_other_strides_are_taken_only_where_that_is_meant(tmp_path):
     message = (
         "trained with kv_strides=[[1,8,8],[1,4,4],[1,2,2],[1,1,1]], and this model has "
         "[[1,8,8],[2,4,4],[2,2,2],[2,1,1]]; type model.kv_strides=[[1,8,8],[1,4,4],[1,2,2],[1,1,1]], "
-        "or model.accept=[strides] if other strides are meant"
+        "or model.accept=[strides] if others are meant"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         load_pretrained(of_config("mvit_v1_b", 400, changed), node, clip)
     account = load_pretrained(of_config("mvit_v1_b", 400, changed), node | {"accept": ["strides"]}, clip)
     assert (account.new, account.resized, account.unused) == ({}, {}, {})
+
+
+def test_v2s_tables_are_resampled_where_other_strides_are_meant(tmp_path):
+    """The override that the refusal advises helps in MViTv2 as well, whose tables follow the strides."""
+    changed = "model.q_strides=[[1,1,1],[1,2,2],[2,2,2],[1,2,2]]"
+    cfg = compose_config("train", ["data=motion", "model=mvit_v2_s", "run_dir=x", "name=x", changed])
+    torch.save(mvit_v2_s().state_dict(), tmp_path / "v2_s.pth")
+    node = OmegaConf.to_container(cfg.model) | {"pretrained": str(tmp_path / "v2_s.pth"), "accept": ["strides"]}
+    account = load_pretrained(of_config("mvit_v2_s", 400, changed), node, OmegaConf.to_container(cfg.clip))
+    assert list(account.resized) == ["relative positions, linear"]
+    assert (account.new, account.unused) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model.patch_stride=[1,4,4]", "were trained with patch_stride=[2,4,4], and this model has [1,4,4]"),
+        (
+            "model.readout._target_=tubelet.layers.readout.NormedMeanOfPatches",
+            "by the class token, this model",
+        ),
+    ],
+)
+def test_what_no_shape_tells_is_said(override, told, tmp_path):
+    changed = (override, "clip.num_frames=8") if "patch" in override else (override,)
+    cfg = compose_config("train", ["data=motion", "model=mvit_v2_s", "run_dir=x", "name=x", *changed])
+    torch.save(mvit_v2_s().state_dict(), tmp_path / "v2_s.pth")
+    node = OmegaConf.to_container(cfg.model, resolve=True) | {"pretrained": str(tmp_path / "v2_s.pth")}
+    clip = OmegaConf.to_container(cfg.clip)
+    if "patch" in override:
+        with pytest.raises(ValueError, match=re.escape(told)):
+            load_pretrained(of_config("mvit_v2_s", 400, *changed), node, clip)
+    else:
+        assert told in " ".join(load_pretrained(of_config("mvit_v2_s", 400, *changed), node, clip).notes)
+
+
+def test_mvits_weights_are_no_other_models():
+    with pytest.raises(ValueError, match=r"Joint has no q_strides, so it cannot take weights of torchvision's MViT"):
+        start_from(Joint(7, 16, 224, dim=96, depth=1, heads=2), understand(mvit_v2_s().state_dict()))

@@ -15,7 +15,14 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torchvision.models.video import MViT_V1_B_Weights, MViT_V2_S_Weights
-from transformers import TimesformerConfig, TimesformerForVideoClassification, VivitConfig, VivitForVideoClassification
+from transformers import (
+    TimesformerConfig,
+    TimesformerForVideoClassification,
+    VideoMAEConfig,
+    VideoMAEForVideoClassification,
+    VivitConfig,
+    VivitForVideoClassification,
+)
 
 from tubelet.layers.readout import Mean, NormedMean
 from tubelet.models.timesformer import Divided, JointSpaceTime, SpaceOnly
@@ -198,7 +205,9 @@ def test_a_run_of_another_class_that_computes_something_else_is_refused(theirs, 
 )
 def test_a_run_of_another_class_that_computes_the_same_with_its_blocks_is_taken_whole(theirs, node, ours, tmp_path):
     account = load_pretrained(ours, of_run(tmp_path, theirs, **node), HALF, classes=list("abcde"))
-    assert (account.new, account.resized, account.unused, account.notes) == ({}, {}, {}, [])
+    assert (account.new, account.resized, account.unused) == ({}, {}, {})
+    kinds = f"trained as {type(theirs).__name__}, and goes on as {type(ours).__name__}"
+    assert account.notes == [f"{kinds}: its blocks may attend otherwise"]
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
 
 
@@ -214,8 +223,21 @@ def test_a_run_of_another_class_that_computes_the_same_with_its_blocks_is_taken_
     ],
 )
 def test_the_override_for_a_run_that_computes_something_else_can_be_typed(theirs, ours, message, tmp_path):
-    asked = of_run(tmp_path, joint(), **theirs) | {"_target_": JOINT["_target_"]} | ours
+    asked = of_run(tmp_path, joint(), dim=12, heads=2, **theirs) | JOINT | ours
     assert told(ValueError, joint(), asked, HALF) == f"model.pretrained={asked['pretrained']}: its model has {message}"
+
+
+def test_an_argument_younger_than_a_checkpoint_counts_with_its_default(tmp_path):
+    asked = of_run(tmp_path, joint(), dim=12, heads=2) | JOINT | {"exact_gelu": True}
+    message = "its model has exact_gelu=False, this one True; type model.exact_gelu=False"
+    assert told(ValueError, joint(), asked, HALF) == f"model.pretrained={asked['pretrained']}: {message}"
+
+
+def test_a_head_on_the_first_token_is_told(tmp_path):
+    config = VideoMAEConfig(num_frames=4, image_size=8, tubelet_size=2, patch_size=4, use_mean_pooling=False, **WIDTH)
+    VideoMAEForVideoClassification(config).save_pretrained(tmp_path)
+    message = told(ValueError, joint(), {"pretrained": str(tmp_path)}, HALF)
+    assert "use_mean_pooling=false: its head reads the first token" in message
 
 
 def test_heads_and_gelu_of_the_settings_must_be_the_models(vivit, tmp_path):
@@ -254,12 +276,12 @@ def test_names_that_two_layouts_share_are_told(tmp_path):
     ours = SpaceOnly(**SIZES | dict(tubelet=(1, 4, 4)))
     bare = load_pretrained(ours, {"pretrained": str(tmp_path / "bare.pth")}, HALF)
     assert bare.notes[:1] == [
-        "taken for timm's image ViT; the same names could be those of a space-only TimeSformer without its `model.`, "
-        "of mean 0.45 and std 0.225"
+        "taken for timm's image ViT, of mean 0.5 and std 0.5; the same names could be those of MAE, DeiT and DINO, "
+        "which have ImageNet's, or of a space-only TimeSformer without its `model.`"
     ]
     wrapped = load_pretrained(ours, {"pretrained": str(tmp_path / "wrapped.pth")}, KINETICS)
     assert wrapped.notes[:1] == [
-        "taken for the official TimeSformer; the same names could be those of an image ViT behind `model.`, "
+        "taken for the official TimeSformer, of mean 0.45 and std 0.225; the same names could be those of an image ViT behind `model.`, "
         "of mean 0.5 and std 0.5"
     ]
     save_file(weights, tmp_path / "model.safetensors")
@@ -358,7 +380,7 @@ def test_other_gelu_and_readout_are_told_with_their_overrides(tmp_path):
         ),
         (
             {"pretrained": "x", "accept": ["frame"]},
-            "model.accept=frame: there is no such difference; there are: normalisation, frames, crop",
+            "model.accept=frame: there is no such difference; there are: normalisation, frames, crop, strides",
         ),
     ],
 )

@@ -26,11 +26,13 @@ from tubelet.models.vivit import (
 from tubelet.models.vivit_compressed import Compressed, FewTokens, PoolTime, StrideTime, Tubelets
 from tubelet.models.vivit_hierarchical import Hierarchical
 from tubelet.weights.account import grouped
-from tubelet.weights.layouts import of_same_model, understand
+from tubelet.weights.layouts import of_same_model
 from tubelet.weights.positions import Positions
+from tubelet.weights.renames import stacked
 from tubelet.weights.resample import average, central_frame, resize_space, resize_space_time, resize_time, tile_space
 from tubelet.weights.source import HALF, Source
 from tubelet.weights.start import check_value, start_from
+from tubelet.weights.understand import understand
 
 DIM, HEADS, DEPTH, PATCH, HIDDEN = 12, 2, 3, 4, 30
 SIZE = dict(dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=2.5)
@@ -459,8 +461,22 @@ def test_learned_scales_of_a_branch_are_folded_into_its_last_layer():
 def test_a_layer_scale_that_one_block_lacks_is_a_cut_file():
     state = image_vit() | {f"blocks.{i}.ls{j}.gamma": torch.ones(DIM) for i in range(3) for j in (1, 2)}
     del state["blocks.2.ls1.gamma"]
-    with pytest.raises(ValueError, match=r"^3 blocks of two branches have 5 layer scales: the file is cut$"):
+    with pytest.raises(ValueError, match=r"and others as blocks\.2\.attn\.proj have none: the file is cut$"):
         understand(state)
+
+
+@pytest.mark.parametrize("lacking", ["blocks.1.attn.proj.bias", "blocks.1.mlp.fc2.weight"])
+def test_a_layer_scale_without_its_layer_is_a_cut_file(lacking):
+    state = image_vit() | {f"blocks.{i}.ls{j}.gamma": torch.ones(DIM) for i in range(3) for j in (1, 2)}
+    del state[lacking]
+    with pytest.raises(ValueError, match=rf"^it has blocks\.1\.ls\d\.gamma, but not {lacking}: the file is cut$"):
+        understand(state)
+
+
+def test_queries_without_their_keys_are_a_cut_file():
+    queries = {f"blocks.1.attn.{part}.weight": torch.ones(2, 2) for part in ("query", "value")}
+    with pytest.raises(ValueError, match=r"^it has the queries of blocks\.1\.attn, but not the keys: the file is cut$"):
+        stacked(queries)
 
 
 def test_an_image_model_with_register_tokens_is_told_what_is_too_much():
@@ -550,8 +566,8 @@ def without(name):
         ),
         (
             lambda: Joint(**VIVIT),
-            image_vit() | {"blocks.0.attn.q_norm.weight": torch.ones(6), "reg_token": torch.ones(1, 4, DIM)},
-            "2 of its parameters have no place in Joint: blocks.0.attn.q_norm, reg_token; "
+            image_vit() | {"blocks.0.attn.q_norm.weight": torch.ones(6), "blocks.0.attn.k_norm.weight": torch.ones(6)},
+            "2 of its parameters have no place in Joint: blocks.0.attn.k_norm, blocks.0.attn.q_norm; "
             "the layout is that of timm's image ViT",
         ),
         (

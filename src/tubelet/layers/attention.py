@@ -3,16 +3,17 @@
 Letters: D width, d = D / heads, N tokens of one sequence; in a grid, t times and s places.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Attention(nn.Module):
-    """Self-attention along the last axis but one; every axis before it is a batch of sequences.
+class MultiHead(nn.Module, ABC):
+    """What every attention here has: queries, keys and values by one matrix, heads, and a projection of what is found.
 
-    So a sequence (B, N, D) attends jointly, and a grid (B, t, s, D) over space within each frame. Parameters are named
-    as in timm's ViT.
+    Which tokens attend to which is `find`, of the classes below. Parameters are named as in timm's ViT.
     """
 
     def __init__(self, dim: int, heads: int):
@@ -27,8 +28,23 @@ class Attention(nn.Module):
         """(B, ..., N, D) -> (B, ..., N, D)."""
         return self.proj(self.find(x))
 
+    @abstractmethod
     def find(self, x: Tensor) -> Tensor:
         """(B, ..., N, D) -> (B, ..., N, D): what each token finds, all heads side by side, before the projection."""
+
+    def split(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., 3, heads, d): queries, keys and values."""
+        return self.qkv(x).unflatten(-1, (3, self.heads, -1))
+
+
+class Attention(MultiHead):
+    """Self-attention along the last axis but one; every axis before it is a batch of sequences.
+
+    So a sequence (B, N, D) attends jointly, and a grid (B, t, s, D) over space within each frame.
+    """
+
+    def find(self, x: Tensor) -> Tensor:
+        """(B, ..., N, D) -> (B, ..., N, D)."""
         return attend(*self.split(x).unbind(-3)).flatten(-2)
 
     def of_first(self, x: Tensor) -> Tensor:
@@ -39,13 +55,9 @@ class Attention(nn.Module):
         kv = F.linear(x, weights[1], biases[1]).unflatten(-1, (2, self.heads, -1))  # (B, ..., N, 2, heads, d)
         return self.proj(attend(q, *kv.unbind(-3)).flatten(-2))
 
-    def split(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., 3, heads, d): queries, keys and values."""
-        return self.qkv(x).unflatten(-1, (3, self.heads, -1))
 
-
-class TimeAttention(Attention):
-    """The same over time, at each place of a grid.
+class TimeAttention(MultiHead):
+    """Self-attention over time, at each place of a grid.
 
     A place and a head are one sequence among s * heads, so that nothing is moved in memory.
     """
@@ -58,7 +70,7 @@ class TimeAttention(Attention):
         return attend(q, k, v).flatten(2).unflatten(2, (x.shape[2], -1))  # q (B, t, s * heads, d)
 
 
-class SplitHeadAttention(Attention):
+class SplitHeadAttention(MultiHead):
     """The first half of the heads attends over time at each place, the second half over space within each frame.
 
     Arnab et al. 2021 (ViViT), section 3.3, Model 4; the order of the halves is that of the official code.
@@ -76,7 +88,7 @@ class SplitHeadAttention(Attention):
         return torch.cat([over_time, attend(*of_space.unbind(-3))], dim=-2).flatten(-2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Tensor:
     """(..., N, heads, d), (..., N', heads, d) twice -> (..., N, heads, d), which lies in memory as the queries do.
 
     scale: of the scores; None is d ** -0.5

@@ -30,7 +30,7 @@ class Encoder(nn.Module):
     ):
         super().__init__()
         self.readout = readout()
-        self.in_full = False  # True: the last block makes all tokens, as published; for counts and comparisons
+        self.in_full = False  # True: every product as published; for counts and comparisons
         has_token = self.readout.class_token
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if has_token else None  # its position tells it apart
         self.pos_embed = position(*grid, dim, class_token=has_token)

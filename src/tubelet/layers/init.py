@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tubelet.layers.attention import Attention
+from tubelet.layers.attention import MultiHead
 
 
 def learned_table(*shape: int) -> nn.Parameter:
@@ -27,7 +27,7 @@ def init_as_scenic(model: nn.Module) -> None:
     So in ViT's and ViViT's official codes in JAX. There the biases of the MLP are normal of deviation 1e-6, which is
     nothing beside the rest, and zero here; queries, keys and values are three matrices, each with a start of its own.
     """
-    qkv = {module.qkv for module in model.modules() if isinstance(module, Attention)}
+    qkv = {module.qkv for module in model.modules() if isinstance(module, MultiHead)}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             for matrix in module.weight.chunk(3 if module in qkv else 1):

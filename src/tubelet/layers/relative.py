@@ -37,7 +37,8 @@ class RelativeAttention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, tables: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """(B, 1 + N, heads, d), (B, 1 + N', heads, d) twice, tables (rows, d) for t, h, w -> (B, 1 + N, heads, d)."""
         t, h, w = tables
-        grid = q[:, self.class_token :].unflatten(1, self.q_grid)  # (B, t, h, w, heads, d)
+        # Of more than one clip, places without their class token are copied once here, or by each product below.
+        grid = q[:, self.class_token :].contiguous().unflatten(1, self.q_grid)  # (B, t, h, w, heads, d)
         # As products of what lies together in memory; along w nothing does, and einsum copies.
         of_t = grid.flatten(2, 4) @ rows_of(t, self.index_t).mT  # (B, t, h * w * heads, t')
         of_h = grid.flatten(3, 4) @ rows_of(h, self.index_h).mT  # (B, t, h, w * heads, h')

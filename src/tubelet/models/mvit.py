@@ -87,7 +87,7 @@ class MViT(nn.Module):
             before, width, _ = of_block
             attn = attention(before, width, heads * width // dim, grids, has_token)
             # What is read of the last block is all that it computes.
-            is_last = len(blocks) + 1 == len(of_blocks) and isinstance(self.readout, ClassToken)
+            is_last = len(blocks) + 1 == len(of_blocks) and self.readout.only_first
             block = ClassTokenBlock if is_last else PoolingBlock
             blocks.append(block(of_block, attn, grids, mlp_ratio, rate))
         self.blocks = nn.Sequential(*blocks)
@@ -173,7 +173,7 @@ class ClassTokenBlock(PoolingBlock):
     DistributedDataParallel finds none unused and weight decay acts on them as in published training.
     """
 
-    in_full = False  # True: the whole block, as published; for counts and comparisons
+    in_full = False  # True: every product as published; for counts and comparisons
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1 + N, D) -> (B, 1, D')."""

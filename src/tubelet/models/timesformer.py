@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.layers.attention import Attention, TimeAttention
+from tubelet.layers.attention import Attention, MultiHead, TimeAttention
 from tubelet.layers.block import NORM_EPS, Block, DropPath, Mlp, drop_path_rates, stack
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
 from tubelet.layers.encoder import Encoder, through
@@ -68,7 +68,7 @@ class Divided(nn.Module):
         forget_time(self.pos_embed)
         for block in blocks:  # at the start each is a block of an image model, in the official code too
             zero_linear(block.temporal_fc)
-        self.in_full = False  # True: the last block makes all tokens, as published; for counts and comparisons
+        self.in_full = False  # True: every product as published; for counts and comparisons
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
@@ -220,12 +220,13 @@ class DividedBlock(nn.Module):
     def over_time(self, grid: Tensor) -> Tensor:
         """(B, t, s, D) -> (B, t, s, D): attention over time, its projection and `temporal_fc`.
 
-        Between the two linear layers is only drop path, which scales rows, so they are one: its matrix costs as much as
-        D tokens in one of them, and saves a product for every token, of 17 in the block.
+        Between the two linear layers is only drop path, which scales rows, so they are one. To make its matrix costs as
+        much as D tokens in one of them; for every token it saves a product, of 17 in the block.
         """
         found = self.temporal_attn.find(self.temporal_norm1(grid))
         proj, fc = self.temporal_attn.proj, self.temporal_fc
-        if self.in_full or found[..., 0].numel() <= found.shape[-1]:
+        num_tokens, dim = found[..., 0].numel(), found.shape[-1]
+        if self.in_full or num_tokens <= dim:
             return fc(self.dropped_by_place(proj(found)))
         both = F.linear(found, fc.weight @ proj.weight, fc.weight @ proj.bias)
         return self.dropped_by_place(both) + fc.bias
@@ -241,7 +242,7 @@ def forget_time(position: nn.Module) -> None:
 
 
 def image_blocks(
-    dim: int, depth: int, heads: int, mlp_ratio: float, drop_path: float, *attention: type[Attention]
+    dim: int, depth: int, heads: int, mlp_ratio: float, drop_path: float, *attention: type[MultiHead]
 ) -> list[Block]:
     """`depth` blocks of an image model, whose attention is of the given kinds in turn."""
     kinds = attention or (Attention,)

@@ -1,6 +1,5 @@
-"""Which published model a file of weights is from: told by the names of its parameters, which are then made ours."""
+"""The layouts of published weights: the names by which each is known, and how they become ours."""
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -43,61 +42,9 @@ class Layout:
         return all(found) and not unwanted and self.patch_axes in (None, axes)
 
 
-def understand(state: Mapping[str, Tensor]) -> Source:
-    """{published name: tensor} -> the weights under our names. Raises ValueError for a layout that is not known."""
-    bare = without_prefix(state)
-    for layout in LAYOUTS:
-        if layout.fits(bare):
-            source = layout.convert(bare)
-            return replace(source, layout=layout.name, models=layout.models)
-    raise ValueError(_unknown(bare))
-
-
-def _unknown(state: Mapping[str, Tensor]) -> str:
-    """The nearest known layout in words: the one with most of its marks among the names, or with the likest names."""
-
-    def likeness(layout: Layout) -> tuple[float, int]:
-        marks = [mark.replace("\\", "") for mark in layout.marks]
-        best = [max((alike(mark, name) for name in names), default=0.0) for mark in marks]
-        return sum(best) / len(best), len(best)
-
-    def alike(mark: str, name: str) -> float:
-        return 1.0 if name.endswith(mark) else difflib.SequenceMatcher(None, mark, name).ratio()
-
-    names = sorted({re.sub(r"\d+", "0", name) for name in state})[:200]
-
-    nearest = max(LAYOUTS, key=likeness)
-    first = next(iter(state), None)
-    missing = [mark for mark in nearest.marks if not any(re.fullmatch(mark, name) for name in state)]
-    unwanted = [mark for mark in nearest.absent if any(re.fullmatch(mark, name) for name in state)]
-    if missing:
-        lacks = f", which has {missing[0]}".replace("\\", "")
-    elif unwanted:
-        lacks = f", which has no {unwanted[0]}".replace("\\", "")
-    else:
-        lacks = f", whose {PATCHES} has {nearest.patch_axes} axes"
-    return (
-        f"the layout of its {len(state)} parameters, the first of them {first!r}, is not known; "
-        f"the nearest that is: {nearest.name}{lacks}"
-    )
-
-
-def without_prefix(state: Mapping[str, Tensor]) -> State:
-    """Without what wrappers put in front of every name, and of scenic's checkpoints the model alone."""
-    names = dict(state)
-    for prefix in ("module.", "_orig_mod."):
-        if names and all(name.startswith(prefix) for name in names):
-            names = {name.removeprefix(prefix): value for name, value in names.items()}
-    patches = [name for name in names if re.fullmatch(r"(.*/)?embedding/kernel", name)]
-    if len(patches) == 1:  # the optimiser's state has names that end otherwise
-        prefix = patches[0].removesuffix("embedding/kernel")
-        return {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
-    return names
-
-
 def _timm(state: State) -> Source:
     unused = {"pre_logits.": "belongs to their head", "head_dist.": "belongs to their head"}
-    lookalike = "a space-only TimeSformer without its `model.`, of mean 0.45 and std 0.225"
+    lookalike = "MAE, DeiT and DINO, which have ImageNet's, or of a space-only TimeSformer without its `model.`"
     return Source("", from_timm(state), image=True, expected_unused=unused, lookalike=lookalike)
 
 
@@ -144,6 +91,8 @@ def _flax(state: State, image: bool) -> Source:
     source.exact_gelu = None if image else False
     if any(".norm_time." in name for name in source.weights):
         source.notes.append("the order of space and time does not stand in the file; scenic's is model.time_first=true")
+    if not image and "cls_token" not in source.weights and "space.cls_token" not in source.weights:
+        source.notes.append("the file does not tell joint attention from factorised dot product, so see to it")
     source.expected_unused = {"pre_logits.": "belongs to their head"} if image else {}
     return source
 
@@ -170,7 +119,7 @@ def _torchvision(state: State) -> Source:
 def _mvit(weights: State) -> Source:
     # The large model, of 144 channels, is the one that was trained with ImageNet's figures.
     large = weights[PATCHES].shape[0] == 144
-    return of_same_model("", weights, IMAGENET if large else KINETICS)
+    return replace(of_same_model("", weights, IMAGENET if large else KINETICS), of_mvit=True)
 
 
 OF_IMAGES = "timesformer*, vivit_* but vivit_hierarchical*"

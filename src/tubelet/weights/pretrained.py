@@ -1,7 +1,8 @@
 """`model.pretrained`: from the name in a config to a model that begins with published weights."""
 
+import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,10 +11,11 @@ from tubelet.weights.account import Account
 from tubelet.weights.catalogue import STAGES, STARTING_KEYS, Published
 from tubelet.weights.fetch import Found, find
 from tubelet.weights.files import Weights, read_weights
-from tubelet.weights.layouts import of_same_model, understand
+from tubelet.weights.layouts import of_same_model
 from tubelet.weights.resample import average, central_frame
 from tubelet.weights.source import Source
 from tubelet.weights.start import start_from
+from tubelet.weights.understand import understand
 
 INFLATE = {"central_frame": central_frame, "average": average}
 ACCEPTED = ("normalisation", "frames", "crop", "strides")
@@ -22,6 +24,7 @@ TUBELET = "a checkpoint of tubelet's"
 MAY_DIFFER = {"_target_", "num_classes", "num_frames", "crop", "drop_path", "head_dropout", "position"}
 # The names of transformers, whose fast, new and pytorch_tanh are one function.
 EXACT_GELU = {"gelu": True, "gelu_fast": False, "gelu_new": False, "gelu_pytorch_tanh": False}
+STRIDES: dict[str, list] = {**STAGES, "patch_stride": [2, 4, 4]}  # of every published MViT
 OURS = "predictor.model."  # before each name in a checkpoint of a run
 
 
@@ -45,11 +48,11 @@ def load_pretrained(
             raise ValueError(f"model.accept={word}: there is no such difference; there are: {', '.join(ACCEPTED)}")
     found = find(name, dict(node))
     try:
-        source = read_source(found, node, classes)
+        source = read_source(found, node, classes, type(model))
         if "normalisation" not in accept:
             check_normalisation(source, clip)
-        if "strides" not in accept:
-            check_strides(source, node)
+        if source.of_mvit:
+            check_pooling(source, node, accept)
         account = start_from(model, source, INFLATE[inflate], accept)
     except ValueError as error:
         raise ValueError(f"model.pretrained={name}: {error}") from error
@@ -59,10 +62,11 @@ def load_pretrained(
     return account
 
 
-def read_source(found: Found, node: Mapping[str, Any], classes: Sequence[str] | None) -> Source:
+def read_source(found: Found, node: Mapping[str, Any], classes: Sequence[str] | None, kind: type) -> Source:
+    """kind: the class of the model"""
     weights = read_weights(found.path)
     if weights.record:
-        source = of_our_run(weights.state, weights.record["config"], node)
+        source = of_our_run(weights.state, weights.record["config"], node, kind)
         source.other_classes = classes is not None and list(classes) != list(weights.record["classes"])
         return source
     source = understand(weights.state)
@@ -70,18 +74,19 @@ def read_source(found: Found, node: Mapping[str, Any], classes: Sequence[str] | 
     return source
 
 
-def of_our_run(state: Mapping[str, Tensor], config: Mapping[str, Any], node: Mapping[str, Any]) -> Source:
+def of_our_run(state: Mapping[str, Tensor], config: Mapping[str, Any], node: Mapping[str, Any], kind: type) -> Source:
     """A checkpoint of tubelet: its config says all that other layouts leave to guess."""
     theirs, clip = config["model"], config["clip"]
     named = {name.removeprefix(OURS): value for name, value in state.items() if name.startswith(OURS)}
     crop = clip["crop"] if not isinstance(clip["crop"], int) else (clip["crop"], clip["crop"])
-    kind = str(theirs["_target_"]).rpartition(".")[2]
+    their_kind = str(theirs["_target_"]).rpartition(".")[2]
     normalisation = (tuple(clip["mean"]), tuple(clip["std"]))
-    source = of_same_model(f"{TUBELET} {kind}", named, normalisation)
+    source = of_same_model(f"{TUBELET} {their_kind}", named, normalisation)
     source.exact = theirs["_target_"] == node.get("_target_")
     if source.exact:
-        refuse_other_function(theirs, node)
+        refuse_other_function(theirs, node, kind)
     else:
+        source.notes.append(f"trained as {their_kind}, and goes on as {kind.__name__}: its blocks may attend otherwise")
         source.exact_gelu = theirs.get("exact_gelu", ".vivit" not in theirs["_target_"])  # ViViT's is the tanh form
         if any(".norm_time." in name for name in source.weights):
             source.time_first = theirs.get("time_first", False)
@@ -96,8 +101,14 @@ def target_of(node: object) -> str:
     return str(node.get("_target_")) if isinstance(node, Mapping) else ""
 
 
-def refuse_other_function(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raises ValueError where an argument would let the same weights compute something else."""
+def refuse_other_function(theirs: Mapping[str, Any], ours: Mapping[str, Any], kind: type) -> None:
+    """Raises ValueError where an argument would let the same weights compute something else.
+
+    kind: the class of both; its defaults stand for what a node leaves out, such as arguments younger than a checkpoint
+    """
+    parameters = inspect.signature(kind).parameters
+    plain = {k: p.default for k, p in parameters.items() if isinstance(p.default, bool | int | float | str)}
+    theirs, ours = plain | dict(theirs), plain | dict(ours)
     for key in sorted(theirs.keys() - MAY_DIFFER - STARTING_KEYS):
         if key in ours and theirs[key] != ours[key]:
             wanted, given = typed(theirs[key]), typed(ours[key])
@@ -117,7 +128,13 @@ def settle(source: Source, weights: Weights, entry: Published | None) -> None:
     if mean and std:
         source.normalisation = (tuple(mean), tuple(std))
     elif source.lookalike:
-        source.notes.append(f"taken for {source.layout}; the same names could be those of {source.lookalike}")
+        mean, std = (f"{values[0]:g}" for values in source.normalisation)
+        taken = f"taken for {source.layout}, of mean {mean} and std {std}"
+        source.notes.append(f"{taken}; the same names could be those of {source.lookalike}")
+    if settings.get("use_mean_pooling", True) is False:
+        raise ValueError(
+            "its config.json has use_mean_pooling=false: its head reads the first token, and no model here does"
+        )
     source.heads = settings.get("num_attention_heads", source.heads)
     if "hidden_act" in settings:
         if settings["hidden_act"] not in EXACT_GELU:
@@ -135,19 +152,21 @@ def settle(source: Source, weights: Weights, entry: Published | None) -> None:
         source.size = source.size or entry.size
 
 
-def check_strides(source: Source, node: Mapping[str, Any]) -> None:
+def check_pooling(source: Source, node: Mapping[str, Any], accept: Collection[str]) -> None:
     """Raises ValueError where published weights of MViT would pool otherwise than they did in training.
 
-    A kernel of 3 fits every stride, so the file cannot tell; all that were released pool alike.
+    A kernel fits every stride, so no shape tells; all that were released pool alike, and read out the class token.
     """
-    for key, published in STAGES.items() if source.layout.endswith("'s MViT") else ():
-        ours = node.get(key, published)
-        if len(ours) == len(published) and any(list(a) != b for a, b in zip(ours, published, strict=True)):
+    for key, published in STRIDES.items() if "strides" not in accept else ():
+        ours: Any = node.get(key, published)
+        if len(ours) == len(published) and typed(ours) != typed(published):
             raise ValueError(
                 f"weights of {source.layout} were trained with {key}={typed(published)}, and this model has "
-                f"{typed([list(stride) for stride in ours])}; type model.{key}={typed(published)}, "
-                "or model.accept=[strides] if other strides are meant"
+                f"{typed(ours)}; type model.{key}={typed(published)}, or model.accept=[strides] if others are meant"
             )
+    readout = target_of(node.get("readout")).rpartition(".")[2]
+    if readout not in ("", "ClassToken"):
+        source.notes.append(f"published ones are read out by the class token, this model by {readout}")
 
 
 def check_normalisation(source: Source, clip: Mapping[str, Any]) -> None:

@@ -103,6 +103,8 @@ def stacked(ours: State) -> State:
     ours = {re.sub(r"\.([qkv])_bias$", _bias_of_part, name): value for name, value in ours.items()}
     for name in [name for name in ours if name.endswith(".query.weight")]:
         stem = name.removesuffix("query.weight")
+        if missing := [part for part in ("key", "value") if f"{stem}{part}.weight" not in ours]:
+            raise ValueError(f"it has the queries of {stem.rstrip('.')}, but not the {missing[0]}s: the file is cut")
         ours[f"{stem}qkv.weight"] = torch.cat([ours.pop(f"{stem}{part}.weight") for part in ("query", "key", "value")])
     return with_joined_biases(ours)
 
@@ -133,20 +135,25 @@ def from_timm(state: Mapping[str, Tensor]) -> State:
     VideoMAE has its biases in parts, and learned scales of a branch are as well in the branch's last layer.
     """
     ours = with_joined_biases({re.sub(r"\.([qkv])_bias$", _bias_of_part, name): v for name, v in state.items()})
-    scales = [name for name in ours if re.search(r"\.(gamma_[12]|ls[12]\.gamma)$", name)]
-    if len(scales) % (2 * max(num_blocks(ours), 1)):
-        raise ValueError(f"{num_blocks(ours)} blocks of two branches have {len(scales)} layer scales: the file is cut")
-    for name in scales:
+    scales = {layer_of(name): name for name in ours if re.search(r"\.(gamma_[12]|ls[12]\.gamma)$", name)}
+    blocks = {found[0] for name in ours if (found := re.match(r"blocks\.\d+", name))}
+    scaled = {f"{block}.{layer}" for block in blocks for layer in ("attn.proj", "mlp.fc2")}
+    if scales and scales.keys() != scaled:
+        odd = sorted(scales.keys() ^ scaled)[0]
+        raise ValueError(f"some of its layers have a learned scale, and others as {odd} have none: the file is cut")
+    for layer, name in scales.items():
         scale = ours.pop(name)
-        stem, branch = name.split(".gamma_" if ".gamma_" in name else ".ls")
-        layer = f"{stem}.attn.proj" if branch.startswith("1") else f"{stem}.mlp.fc2"
+        if missing := [part for part in ("weight", "bias") if f"{layer}.{part}" not in ours]:
+            raise ValueError(f"it has {name}, but not {layer}.{missing[0]}: the file is cut")
         ours[f"{layer}.weight"] = ours[f"{layer}.weight"] * scale[:, None]
         ours[f"{layer}.bias"] = ours[f"{layer}.bias"] * scale
     return ours
 
 
-def num_blocks(state: Mapping[str, Tensor]) -> int:
-    return len({found[0] for name in state if (found := re.match(r"blocks\.\d+", name))})
+def layer_of(name: str) -> str:
+    """`blocks.3.ls2.gamma` or `blocks.3.gamma_2` -> `blocks.3.mlp.fc2`, the last layer of the branch that it scales."""
+    stem, branch = name.split(".gamma_" if ".gamma_" in name else ".ls")
+    return f"{stem}.attn.proj" if branch.startswith("1") else f"{stem}.mlp.fc2"
 
 
 def from_flax(state: Mapping[str, Tensor]) -> State:

@@ -25,6 +25,7 @@ class Source:
     joint: one table of positions for all places and times
     nearest: positions of another size are taken from the nearest, as the official code does, not interpolated
     fixed_positions: there is no table in the file; positions are VideoMAE's sinusoids
+    of_mvit: of a published MViT, of whose pooling no shape tells the strides
     exact_gelu: whether the GELU of the MLP is not the tanh form; None where a model may have either
     time_first: whether a factorised block attends over time first; None where nothing tells
     heads: of the attention, where the file or something beside it tells
@@ -44,6 +45,7 @@ class Source:
     joint: bool = False
     nearest: bool = False
     fixed_positions: bool = False
+    of_mvit: bool = False
     exact_gelu: bool | None = None
     time_first: bool | None = None
     heads: int | None = None

@@ -25,8 +25,11 @@ def check_shapes(model: nn.Module, source: Source, of_time: set[str]) -> None:
     if PATCHES not in source.weights:
         raise ValueError(f"it holds no {PATCHES}")
     theirs, ours = source.weights[PATCHES].shape, model.get_parameter(PATCHES).shape
-    if not source.exact and "q_strides" in inspect.signature(type(model).__init__).parameters:
+    pools = "q_strides" in inspect.signature(type(model).__init__).parameters
+    if pools and not source.exact:
         raise ValueError(advice(model, source, "model.tubelet"))  # pooling attention is no other model's
+    if source.of_mvit and not pools:
+        raise ValueError(advice(model, source, "model.q_strides"))
     if theirs[0] != ours[0]:
         raise ValueError(
             f"its width is {theirs[0]}, the model's {ours[0]}; {advice(model, source, f'model.dim={theirs[0]}')}"
