@@ -281,8 +281,8 @@ def test_names_that_two_layouts_share_are_told(tmp_path):
     ]
     wrapped = load_pretrained(ours, {"pretrained": str(tmp_path / "wrapped.pth")}, KINETICS)
     assert wrapped.notes[:1] == [
-        "taken for the official TimeSformer, of mean 0.45 and std 0.225; the same names could be those of an image ViT behind `model.`, "
-        "of mean 0.5 and std 0.5"
+        "taken for the official TimeSformer, of mean 0.45 and std 0.225; the same names could be those of an image ViT "
+        "behind `model.`, of mean 0.5 and std 0.5"
     ]
     save_file(weights, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}))
