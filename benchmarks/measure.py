@@ -99,15 +99,23 @@ class LinearShapes(TorchFunctionMode):
 
 
 @torch.no_grad()
-def product_rate(shapes: Mapping[tuple[int, int, int], int], dtype: torch.dtype, now: Callable[[], float]) -> float:
-    """FLOP/s of F.linear alone, over all of `shapes` as often as each occurs; of each the fastest of five calls."""
+def product_rate(
+    shapes: Mapping[tuple[int, int, int], int],
+    dtype: torch.dtype,
+    now: Callable[[], float],
+    product: Callable[[Tensor, Tensor], Tensor],
+) -> float:
+    """FLOP/s of products alone, over all of `shapes` as often as each occurs; of each the fastest of five calls.
+
+    product: (rows, in), (out, in) -> (rows, out)
+    """
     flops = seconds = 0.0
     for (rows, dim_out, dim_in), times in shapes.items():
         x, weight = torch.randn(rows, dim_in).to(dtype), torch.randn(dim_out, dim_in).to(dtype)
         taken = []
         for _ in range(5):
             start = now()
-            F.linear(x, weight)
+            product(x, weight)
             taken.append(now() - start)
         flops += 2 * rows * dim_out * dim_in * times
         seconds += min(taken) * times

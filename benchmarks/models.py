@@ -24,6 +24,7 @@ from pairs import CASES
 from tables import Readings, table, write_csv
 
 from tubelet.analysis.cost import count
+from tubelet.layers import linear
 
 ROOT = Path(__file__).parents[1]
 MARK = "<!-- written by benchmarks/models.py -->"
@@ -35,6 +36,7 @@ def main() -> None:
     told = arguments()
     if told.device == "cpu":
         torch.set_num_threads(told.threads)
+        linear.AMD &= not told.torchs_products
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     setting = Setting(told.device, told.dtype == "bf16", told.threads, told.rounds, told.compile, peak(told))
     pages, readings = [head(told)], list[Readings]()
@@ -77,7 +79,7 @@ def compare(name: str, small: bool, batch: int, setting: Setting, profile: bool)
 
 def limit_in_words(flops: int, limit: float, device: str) -> str:
     """flops: of a forward; limit: FLOP/s."""
-    source = "The GPU's published peak is" if device == "cuda" else "F.linear alone, at the shapes of ours, does"
+    source = "The GPU's published peak is" if device == "cuda" else "Linear layers alone, at the shapes of ours, do"
     ideal = f"{flops / limit:.3g} s, a training step {3 * flops / limit:.3g} s"
     return f"{source} {limit / 1e9:,.0f} GFLOP/s; at this limit the {flops / 1e9:,.1f} GFLOP of a forward take {ideal}."
 
@@ -93,13 +95,15 @@ def arguments() -> argparse.Namespace:
         "--size", choices=["full", "small"], default="full", help="as published; 8 frames of 112 pixels"
     )
     parser.add_argument("--batch", type=int, help="clips; default: 1 on a CPU, 8 on a GPU")
+    parser.add_argument("--torchs-products", action="store_true", help="ours without oneDNN, as on an Intel CPU")
     parser.add_argument("--compile", action="store_true", help="both under torch.compile as well")
     parser.add_argument("--profile", action="store_true", help="the longest operations of a step; always on a GPU")
     parser.add_argument("--peak-tflops", type=float, help="of the GPU in this dtype; bf16 of H100 and H200 is known")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="FOLDER, or FILE.md")
     told = parser.parse_args()
     told.models = told.models.split(",")
-    told.batch = told.batch or (8 if told.device == "cuda" else 1)
+    if told.batch is None:
+        told.batch = 8 if told.device == "cuda" else 1
     told.out = told.out if told.out.suffix == ".md" else told.out / "models.md"
     if unknown := [name for name in told.models if name not in CASES]:
         parser.error(f"--models: {unknown[0]!r} is none of {', '.join(CASES)}")

@@ -187,3 +187,20 @@ def test_eager_attention_is_counted_by_torch_as_here():
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         build()(torch.empty(1, 3, 3, 32, 80))
     assert count(build, 3, (32, 80)).macs(as_run=True) == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(("num_frames", "tokens"), [(2, 2 * 10), (3, 3 * 10)])
+def test_two_layers_after_attention_over_time_are_one_where_tokens_are_more_than_the_width(num_frames, tokens):
+    dim, depth = 24, 2
+    build = partial(timesformer.Divided, 7, num_frames, (32, 80), dim=dim, depth=depth, heads=4)
+    cost = count(build, num_frames, (32, 80), memory=False)
+    saved = tokens * dim**2 - dim**3 if tokens > dim else 0  # their matrix is made first
+    of_last = last_block_savings(num_frames, 10, dim)
+    assert cost.linear_macs() - cost.linear_macs(as_run=True) == depth * saved + of_last
+
+
+def last_block_savings(t, s, dim):
+    """MACs of products with weights that the last block of TimeSformer leaves out."""
+    whole = t * (1 + s) * 4 * dim**2 + (1 + t * s) * 8 * dim**2  # attention over space, then the MLP
+    run = t * (1 + s) * 2 * dim**2 + t * 2 * dim**2 + 8 * dim**2  # keys and values of all, the rest of class tokens
+    return whole - run

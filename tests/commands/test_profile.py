@@ -19,9 +19,14 @@ def call(monkeypatch, tmp_path, capsys):
     """Run a command in an empty folder; gives what it printed."""
     monkeypatch.chdir(tmp_path)
 
-    def run(command, *arguments):
+    def run(command, *arguments, error=None):
         monkeypatch.setattr(sys, "argv", ["tubelet", *map(str, arguments)])
-        command.run()
+        if error is None:
+            command.run()
+        else:
+            with pytest.raises(SystemExit) as ended:
+                command.run()
+            assert ended.value.code == f"error: {error}"  # which makes the exit code 1
         return capsys.readouterr().out
 
     return run
@@ -46,7 +51,10 @@ def test_profile_of_one_model_prints_its_figures_for_400_classes(call):
 
 
 def test_profile_of_a_product_writes_csv_and_plot_and_names_the_sizes_that_are_refused(call, tmp_path):
-    told = call(profile, TINY, "clip.num_frames=4,5,8", "model.dim=24", "clip.crop=48,[48,96]", "--out", "made")
+    refused = "2 of 6 could not be counted; see above"
+    told = call(
+        profile, TINY, "clip.num_frames=4,5,8", "model.dim=24", "clip.crop=48,[48,96]", "--out", "made", error=refused
+    )
     rows = read(tmp_path / "made/cost.csv")
     assert [(row["model"], row["num_frames"], row["frame_tokens"]) for row in rows] == [
         *(("vivit_joint_tiny", "4", "36"), ("vivit_joint_tiny", "4", "72")),
@@ -57,6 +65,12 @@ def test_profile_of_a_product_writes_csv_and_plot_and_names_the_sizes_that_are_r
     assert "over the frames T of a clip: vivit_joint_tiny, N = 36: slope 1.9" in told
     assert "over the tokens N of a frame: vivit_joint_tiny, T = 8: slope" in told
     assert (tmp_path / "made/cost.png").exists()
+
+
+def test_recomputed_blocks_are_counted_as_keeping_less(call, tmp_path):
+    call(profile, TINY, "activation_checkpointing=false,true")
+    plain, less = (int(row["kept_bytes"]) for row in read(tmp_path / "cost.csv"))
+    assert less < plain / 3
 
 
 def test_the_product_of_overrides_is_that_of_a_sweep():
@@ -86,7 +100,8 @@ def test_errors_of_profile_are_one_line(call):
 
 
 def test_a_job_that_cannot_be_composed_or_built_leaves_the_others_of_a_product(call, tmp_path):
-    told = call(profile, "model=vivit_joint_tiny,mvit_tiny", "model.tubelet=[4,8,8],[0,8,8]")
+    refused = "3 of 4 could not be counted; see above"
+    told = call(profile, "model=vivit_joint_tiny,mvit_tiny", "model.tubelet=[4,8,8],[0,8,8]", error=refused)
     assert [row["model"] for row in read(tmp_path / "cost.csv")] == ["vivit_joint_tiny model.tubelet=[4,8,8]"]
     assert "model.tubelet=[0,8,8]: 0 is not a positive number" in told
     assert told.count("model.tubelet: there is no such key") == 2  # of mvit_tiny

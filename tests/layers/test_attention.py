@@ -3,21 +3,23 @@
 import pytest
 import torch
 
-from tubelet.layers.attention import Attention
+from tubelet.layers.attention import Attention, SplitHeadAttention, TimeAttention
 
 B, t, s, D, HEADS = 2, 3, 5, 12, 4
 
 frame = torch.arange(t).repeat_interleave(s)  # (t * s,): the frame of each token, time slowest
 place = torch.arange(s).repeat(t)  # (t * s,): its place
-EVERYTHING = torch.ones(t * s, t * s, dtype=torch.bool)
-SAME_FRAME = frame[:, None] == frame
-SAME_PLACE = place[:, None] == place
+EVERYTHING = torch.ones(HEADS, t * s, t * s, dtype=torch.bool)
+SAME_FRAME = (frame[:, None] == frame).expand(HEADS, -1, -1)
+SAME_PLACE = (place[:, None] == place).expand(HEADS, -1, -1)
+HALVES = torch.cat([SAME_PLACE[: HEADS // 2], SAME_FRAME[: HEADS // 2]])
 
 
 @pytest.fixture
-def attn():
+def attn(request):
+    """Of the class that a test names, else over the last axis but one."""
     torch.manual_seed(0)
-    attn = Attention(D, HEADS).double()
+    attn = getattr(request, "param", Attention)(D, HEADS).double()
     # Sharpened, so that attention is far from a plain mean and a wrong scale or mask shows.
     torch.nn.init.normal_(attn.qkv.weight, std=0.5)
     torch.nn.init.normal_(attn.qkv.bias, std=0.5)
@@ -34,48 +36,45 @@ def jointly(attn, grid):
     return attn(grid.flatten(1, 2)).view(grid.shape)
 
 
-def over_space(attn, grid):
+def on_grid(attn, grid):
     """(B, t, s, D) -> the same."""
     return attn(grid)
 
 
-def over_time(attn, grid):
-    """(B, t, s, D) -> the same."""
-    return attn(grid.transpose(1, 2)).transpose(1, 2)
-
-
 def joint_by_hand(attn, x, sees):
-    """(B, N, D), (N, N) of who sees whom -> (B, N, D): equation 1 of Vaswani et al., head by head, on its weights."""
+    """(B, N, D), (heads, N, N) of who sees whom -> (B, N, D): equation 1 of Vaswani et al., head by head."""
     q, k, v = (x @ attn.qkv.weight.T + attn.qkv.bias).chunk(3, dim=-1)
     d = D // HEADS
     out = []
     for head in range(HEADS):
         of = slice(head * d, (head + 1) * d)
         scores = torch.einsum("bid,bjd->bij", q[..., of], k[..., of]) / d**0.5
-        weights = scores.masked_fill(~sees, float("-inf")).softmax(-1)
+        weights = scores.masked_fill(~sees[head], float("-inf")).softmax(-1)
         out.append(torch.einsum("bij,bjd->bid", weights, v[..., of]))
     return torch.cat(out, dim=-1) @ attn.proj.weight.T + attn.proj.bias
 
 
 AXES = pytest.mark.parametrize(
-    ("attend", "sees"),
+    ("attn", "attend", "sees"),
     [
-        pytest.param(jointly, EVERYTHING, id="joint"),
-        pytest.param(over_space, SAME_FRAME, id="space"),
-        pytest.param(over_time, SAME_PLACE, id="time"),
+        pytest.param(Attention, jointly, EVERYTHING, id="joint"),
+        pytest.param(Attention, on_grid, SAME_FRAME, id="space"),
+        pytest.param(TimeAttention, on_grid, SAME_PLACE, id="time"),
+        pytest.param(SplitHeadAttention, on_grid, HALVES, id="split heads"),
     ],
+    indirect=["attn"],
 )
 
 
 @AXES
-def test_attention_over_an_axis_is_joint_attention_under_a_mask(attn, grid, attend, sees):
+def test_axial_and_split_head_attention_are_joint_attention_under_a_mask(attn, grid, attend, sees):
     expected = joint_by_hand(attn, grid.flatten(1, 2), sees).view(grid.shape)
     # In float64 only the order of the additions differs, which costs about 1e-15.
     torch.testing.assert_close(attend(attn, grid), expected, rtol=0, atol=1e-12)
 
 
 @AXES
-def test_gradients_over_an_axis_are_those_of_joint_attention_under_a_mask(attn, grid, attend, sees):
+def test_their_gradients_are_those_of_joint_attention_under_a_mask(attn, grid, attend, sees):
     grid.requires_grad_()
     of = [grid, *attn.parameters()]
     ours = torch.autograd.grad(attend(attn, grid).square().sum(), of)
@@ -86,12 +85,13 @@ def test_gradients_over_an_axis_are_those_of_joint_attention_under_a_mask(attn, 
 
 
 @pytest.mark.parametrize(
-    ("attend", "reached"),
+    ("attn", "attend", "reached"),
     [
-        pytest.param(jointly, (1, slice(None), slice(None)), id="joint"),
-        pytest.param(over_space, (1, 2, slice(None)), id="space"),
-        pytest.param(over_time, (1, slice(None), 3), id="time"),
+        pytest.param(Attention, jointly, (1, slice(None), slice(None)), id="joint"),
+        pytest.param(Attention, on_grid, (1, 2, slice(None)), id="space"),
+        pytest.param(TimeAttention, on_grid, (1, slice(None), 3), id="time"),
     ],
+    indirect=["attn"],
 )
 def test_a_changed_token_reaches_its_own_sequence_and_no_other(attn, grid, attend, reached):
     before = attend(attn, grid)

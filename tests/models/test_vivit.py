@@ -44,24 +44,7 @@ def clips(num_frames=6):
     return torch.randn(B, 3, num_frames, 8, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def under_mask(attention, grid, may_see):
-    """Joint attention of (B, t, s, D), where `may_see` (t * s, t * s) says for each token which others it sees."""
-    q, k, v = attention.split(grid.flatten(1, 2)).permute(2, 0, 3, 1, 4)  # each (B, heads, t * s, d)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=may_see)
-    return attention.proj(out.transpose(1, 2).flatten(2)).unflatten(1, grid.shape[1:3])
-
-
 TIME, PLACE = torch.arange(t).repeat_interleave(s), torch.arange(s).repeat(t)  # of each token, time slowest
-SAME_FRAME, SAME_PLACE = TIME[:, None] == TIME, PLACE[:, None] == PLACE
-HALVES = torch.cat([SAME_PLACE.expand(HEADS // 2, -1, -1), SAME_FRAME.expand(HEADS // 2, -1, -1)])
-
-
-@pytest.mark.parametrize(
-    ("attention", "may_see"), [(Attention, SAME_FRAME), (TimeAttention, SAME_PLACE), (SplitHeadAttention, HALVES)]
-)
-def test_axial_and_split_head_attention_are_joint_attention_under_a_mask(attention, may_see):
-    layer, grid = randomised(attention(D, HEADS)), torch.randn(B, t, s, D, dtype=torch.float64)
-    torch.testing.assert_close(layer(grid), under_mask(layer, grid, may_see), **EXACT)
 
 
 def test_split_heads_need_an_even_number():

@@ -55,10 +55,10 @@ def test_another_clip_is_resampled_only_when_meant(name, theirs):
 @pytest.mark.parametrize(
     ("accepted", "message"),
     [
-        ("frames", "rel_pos_h has 111 rows, the model's 79; type the clip.crop of the weights, or model.accept=[crop]"),
+        ("frames", "rel_pos_h has 111 rows, the model's 79; type clip.crop=224, or model.accept=[crop]"),
         (
             "crop",
-            "rel_pos_t has 15 rows, the model's 7; type the clip.num_frames of the weights, or model.accept=[frames]",
+            "rel_pos_t has 15 rows, the model's 7; type clip.num_frames=16, or model.accept=[frames]",
         ),
     ],
 )

@@ -475,7 +475,9 @@ def test_a_layer_scale_without_its_layer_is_a_cut_file(lacking):
 
 def test_queries_without_their_keys_are_a_cut_file():
     queries = {f"blocks.1.attn.{part}.weight": torch.ones(2, 2) for part in ("query", "value")}
-    with pytest.raises(ValueError, match=r"^it has the queries of blocks\.1\.attn, but not the keys: the file is cut$"):
+    with pytest.raises(ValueError, match=r"^it has a part of .* blocks\.1\.attn, but not its key: the file is cut$"):
+        ValueError, match=r"^it has a part of the matrices of blocks\.1\.attn, but not its key: the file is cut$"
+    ):
         stacked(queries)
 
 
@@ -681,13 +683,46 @@ def test_heads_that_the_file_does_not_tell_are_told_where_they_are_unusual():
 
 
 def test_an_unknown_layout_is_told_with_the_nearest_known_one():
-    state = {"vit." + name: value for name, value in image_vit().items()}
+    state = {name.replace("blocks.", "units."): value for name, value in image_vit().items()}
     with pytest.raises(ValueError, match="is not known") as caught:
         understand(state)
     assert str(caught.value) == (
-        f"the layout of its {len(state)} parameters, the first of them 'vit.cls_token', is not known; "
-        "the nearest that is: timm's image ViT, which has cls_token"
+        f"the layout of its {len(state)} parameters, the first of them 'cls_token', is not known; "
+        "the nearest that is: timm's image ViT, which has blocks.0.attn.qkv.weight"
     )
+
+
+def test_words_that_all_names_begin_with_are_left_out():
+    """Such as Lightning's `model.`, or those of a module that holds the model."""
+    theirs = {f"model.backbone.{name}": value for name, value in image_vit().items()}
+    assert understand(theirs).weights.keys() == understand(image_vit()).weights.keys()
+
+
+def test_numbers_that_are_no_floats_are_refused():
+    state = image_vit() | {"blocks.1.mlp.fc1.weight": image_vit()["blocks.1.mlp.fc1.weight"].long()}
+    message = "its blocks.1.mlp.fc1.weight is of int64, not of floating point numbers: quantised, or damaged"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        start_from(Joint(7, 6, CROP, (2, PATCH, PATCH), **SIZE), understand(state))
+
+
+def test_positions_in_time_without_attention_over_time_are_of_joint_attention():
+    theirs = JointSpaceTime(7, 6, CROP, (1, PATCH, PATCH), **SIZE).state_dict()
+    state = {name.replace("encoder.", "").replace("pos_embed.space", "pos_embed"): v for name, v in theirs.items()}
+    state["time_embed"] = state.pop("pos_embed.time")
+    source = understand({f"model.{name}": value for name, value in state.items()})
+    with pytest.raises(ValueError, match=r"attend to all places and times together .* model=timesformer_joint$"):
+        start_from(Divided(7, 6, CROP, (1, PATCH, PATCH), **SIZE), source)
+
+
+def test_weights_with_attention_over_time_name_the_models_that_have_it():
+    theirs = Divided(7, 6, CROP, (1, PATCH, PATCH), **SIZE)
+    source = replace(of_same_model("the official TimeSformer", theirs.state_dict(), HALF), exact=False, models="this")
+    message = (
+        "its blocks have attention over time (temporal_attn), those of Joint have none such; "
+        "models that can take weights of the official TimeSformer: this"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        start_from(Joint(7, 6, CROP, (1, PATCH, PATCH), **SIZE), source)
 
 
 AS_TUBELETS = {"patch_embed.proj.weight": torch.ones(DIM, 3, 2, PATCH, PATCH)}

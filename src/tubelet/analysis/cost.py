@@ -5,9 +5,9 @@ So a model of any size takes seconds and no memory, and a count is exact. Nothin
 
 Two columns. *As run*: every product that our code computes. *As published*: every block in full, and attention in its
 plain form, q k^T and p v with vectors of the width of a head. They differ where a last block leaves out what nobody
-reads (modules with `in_full`), where pooling leaves out places that no window reaches (modules with `skipped_macs`,
-how many in products with weights), and where a layer lengthens its vectors for the fused kernel, as that of relative
-positions does (tubelet.layers.relative): papers have these terms as a bias, which is added, not multiplied.
+reads or two layers are made one (modules with `in_full`), where pooling leaves out places that no window reaches
+(modules with `skipped_macs`, how many in products with weights), and where a layer lengthens its vectors for the fused
+kernel, as tubelet.layers.relative does: papers have these terms as a bias, which is added, not multiplied.
 """
 
 from collections import Counter

@@ -4,7 +4,6 @@ import argparse
 import csv
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +89,16 @@ def composed(overrides: Sequence[str]) -> Any:
 def measure(cfg: Any) -> Any:
     from tubelet.analysis.cost import count
     from tubelet.training.build import build_model
+    from tubelet.training.speed import recompute_blocks
+
+    def build() -> Any:
+        model = build_model(cfg.model, cfg.model.num_classes)
+        if cfg.activation_checkpointing:
+            recompute_blocks(model)
+        return model
 
     crop = cfg.clip.crop if isinstance(cfg.clip.crop, int) else tuple(cfg.clip.crop)
-    return count(partial(build_model, cfg.model, cfg.model.num_classes), cfg.clip.num_frames, crop)
+    return count(build, cfg.clip.num_frames, crop)
 
 
 def _one(overrides: list[str]) -> None:
@@ -128,7 +134,10 @@ def _print_macs(name: str, values: Sequence[int]) -> None:
 
 
 def _several(jobs: list[list[str]], out: Path) -> None:
-    """A line as soon as its model is counted; what a model refuses is told, and the others go on."""
+    """A line as soon as its model is counted; what a model refuses is told, and the others go on.
+
+    Raises ValueError at the end where there was any such.
+    """
     from tubelet.training.explain import one_line
 
     swept = {part for job in jobs for part in job if any(part not in other for other in jobs)}
@@ -149,12 +158,14 @@ def _several(jobs: list[list[str]], out: Path) -> None:
         rows.append(_row(name, cfg, cost))
         print(f"{name:{width}}" + "".join(f"{_shown(k, v):>14}" for k, v in list(rows[-1].items())[1:]), flush=True)
     if not rows:
-        raise ValueError("not one of these models could be counted")
+        raise ValueError("not one of these could be counted; see above")
     _write(out / "cost.csv", rows)
     from tubelet.analysis.scaling import Point
 
     picked = ("model", "num_frames", "frame_tokens", "attention_macs", "macs")
     _fit([Point(*(row[key] for key in picked)) for row in rows], out / "cost.png")
+    if len(rows) < len(jobs):
+        raise ValueError(f"{len(jobs) - len(rows)} of {len(jobs)} could not be counted; see above")
 
 
 def _name(job: list[str], swept: set[str]) -> str:

@@ -63,7 +63,7 @@ def cells(row) -> tuple[str, ...]:
         str(row.seeds),
         shown(row.val_top1, ".4f"),
         shown(row.parameters, ".2f", 1e6),
-        shown(row.macs, ".3g", 1e9),
+        shown(row.macs, ".2f" if (row.macs or 0) >= 1e9 else ".3g", 1e9),
         shown(row.clips_per_second, ".0f"),
         shown(row.peak_memory_mib, ".0f"),
         row.not_finished or "-",

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelet.layers.linear import Linear, linear
+
 
 class MultiHead(nn.Module, ABC):
     """What every attention here has: queries, keys and values by one matrix, heads, and a projection of what is found.
@@ -21,8 +23,8 @@ class MultiHead(nn.Module, ABC):
         if heads < 1 or dim % heads:
             raise ValueError(f"model: dim={dim} is not a multiple of heads={heads}")
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, ..., N, D) -> (B, ..., N, D)."""
@@ -51,8 +53,8 @@ class Attention(MultiHead):
         """(B, ..., N, D) -> (B, ..., 1, D): what the first token finds, without asking for the others."""
         dim = x.shape[-1]
         weights, biases = (each.split([dim, 2 * dim]) for each in (self.qkv.weight, self.qkv.bias))
-        q = F.linear(x[..., :1, :], weights[0], biases[0]).unflatten(-1, (self.heads, -1))  # (B, ..., 1, heads, d)
-        kv = F.linear(x, weights[1], biases[1]).unflatten(-1, (2, self.heads, -1))  # (B, ..., N, 2, heads, d)
+        q = linear(x[..., :1, :], weights[0], biases[0]).unflatten(-1, (self.heads, -1))  # (B, ..., 1, heads, d)
+        kv = linear(x, weights[1], biases[1]).unflatten(-1, (2, self.heads, -1))  # (B, ..., N, 2, heads, d)
         return self.proj(attend(q, *kv.unbind(-3)).flatten(-2))
 
 
@@ -66,7 +68,7 @@ class TimeAttention(MultiHead):
         """(B, t, s, D) -> (B, t, s, D)."""
         matrices = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
         d = x.shape[-1] // self.heads
-        q, k, v = (F.linear(x, *matrix).unflatten(-1, (self.heads, d)).flatten(2, 3) for matrix in matrices)
+        q, k, v = (linear(x, *matrix).unflatten(-1, (self.heads, d)).flatten(2, 3) for matrix in matrices)
         return attend(q, k, v).flatten(2).unflatten(2, (x.shape[2], -1))  # q (B, t, s * heads, d)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from tubelet.layers.linear import Linear
+
 NORM_EPS = 1e-6  # scenic, TimeSformer, SlowFast and timm all use this, not torch's 1e-5
 
 
@@ -81,9 +83,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, act: nn.Module, dim_out: int | None = None):
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = Linear(dim, hidden)
         self.act = act
-        self.fc2 = nn.Linear(hidden, dim_out or dim)
+        self.fc2 = Linear(hidden, dim_out or dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D')."""

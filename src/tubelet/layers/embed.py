@@ -5,8 +5,9 @@ Letters: B clips, C channels, T H W frames and pixels, t h w tokens along each a
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tubelet.layers.linear import linear
 
 Size3 = tuple[int, int, int]
 
@@ -71,4 +72,4 @@ class TubeletEmbed(nn.Module):
         tau, p, q = self.tubelet
         x = video.unflatten(4, (-1, q)).unflatten(3, (-1, p)).unflatten(2, (-1, tau))  # (B, C, t, tau, h, p, w, q)
         x = x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)  # (B, t, h, w, C * tau * p * q)
-        return F.linear(x, self.proj.weight.flatten(1), self.proj.bias).flatten(2, 3)  # (B, t, s, D)
+        return linear(x, self.proj.weight.flatten(1), self.proj.bias).flatten(2, 3)  # (B, t, s, D)

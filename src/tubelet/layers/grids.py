@@ -49,12 +49,18 @@ def block_grids(
 ) -> list[Grids]:
     """The grids of each block; only the first of a stage pools its queries.
 
-    Raises ValueError where the lists differ in length, a stage has no block, or a stride is not three positive numbers.
+    Raises ValueError where the lists differ in length, a stage has no block, or a stride is not three positive numbers,
+    or one of the queries is
+    larger than the grid.
     """
     check_stages(depths, q_strides, kv_strides)
     tokens = tables = grid
     grids = []
-    for depth, (qt, qh, qw), (kt, kh, kw) in zip(depths, q_strides, kv_strides, strict=True):
+    for stage, (depth, (qt, qh, qw), (kt, kh, kw)) in enumerate(zip(depths, q_strides, kv_strides, strict=True), 1):
+        if qt > tokens[0] or qh > tokens[1] or qw > tokens[2]:
+            raise ValueError(
+                f"model: {[qt, qh, qw]} in q_strides is more than the {list(tokens)} tokens of stage {stage}"
+            )
         for stride in [(qt, qh, qw)] + [(1, 1, 1)] * (depth - 1):
             grids.append(Grids(tokens, tables, stride, (kt, kh, kw)))
             tokens, tables = rounded_up(tokens, stride), rounded_down(tables, stride)

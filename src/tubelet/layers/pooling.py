@@ -17,10 +17,11 @@ from tubelet.layers.block import NORM_EPS
 from tubelet.layers.depthwise import depthwise
 from tubelet.layers.embed import Size3
 from tubelet.layers.grids import Grids, near_windows
+from tubelet.layers.linear import Linear, linear
 from tubelet.layers.relative import RelativeAttention
 
 Pool = Callable[[int, Size3], nn.Module]  # (d, stride) -> a module (B, heads d, t, h, w) -> (B, heads d, t', h', w')
-Linear = tuple[Tensor, Tensor]  # weight (D', D) and bias (D')
+Matrix = tuple[Tensor, Tensor]  # weight (D', D) and bias (D')
 
 
 class Depthwise(nn.Conv3d):
@@ -101,8 +102,8 @@ class PoolingAttention(nn.Module):
             raise ValueError(f"model: dim={dim_out} is not a multiple of heads={heads}")
         d = dim_out // heads
         self.heads, self.grid = heads, grids.tokens
-        self.qkv = nn.Linear(dim, 3 * dim_out)
-        self.proj = nn.Linear(dim_out, dim_out)
+        self.qkv = Linear(dim, 3 * dim_out)
+        self.proj = Linear(dim_out, dim_out)
         near, self.kv_grid = near_windows(grids.tokens, grids.kv_stride)
         few = len(near) < prod(grids.tokens)
         places = torch.tensor([*range(class_token), *(class_token + place for place in near)]) if few else None
@@ -127,20 +128,20 @@ class PoolingAttention(nn.Module):
         q = self.queries(x[:, :1], nn.Identity(), of_q)
         return self.proj(attend(q, *self.keys_and_values(x, *of_kv)).flatten(2))
 
-    def queries(self, x: Tensor, pool: nn.Module, of_q: Linear) -> Tensor:
+    def queries(self, x: Tensor, pool: nn.Module, of_q: Matrix) -> Tensor:
         """(B, 1 + N, D) -> (B, 1 + N', heads, d)."""
-        return self.normed(pool_tokens(F.linear(x, *of_q), self.grid, pool), self.norm_q)
+        return self.normed(pool_tokens(linear(x, *of_q), self.grid, pool), self.norm_q)
 
-    def keys_and_values(self, x: Tensor, of_k: Linear, of_v: Linear) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, x: Tensor, of_k: Matrix, of_v: Matrix) -> tuple[Tensor, Tensor]:
         """(B, 1 + N, D) -> (B, 1 + N'', heads, d) twice."""
         # Apart from the queries and from each other, because each is then pooled as it lies: a third of one wide
         # product would have to be copied.
         x = self.near(x)
-        k = pool_tokens(F.linear(x, *of_k), self.kv_grid, self.pool_k)
-        v = pool_tokens(F.linear(x, *of_v), self.kv_grid, self.pool_v)
+        k = pool_tokens(linear(x, *of_k), self.kv_grid, self.pool_k)
+        v = pool_tokens(linear(x, *of_v), self.kv_grid, self.pool_v)
         return self.normed(k, self.norm_k), self.normed(v, self.norm_v)
 
-    def matrices(self) -> list[Linear]:
+    def matrices(self) -> list[Matrix]:
         """Of the queries, of the keys and of the values."""
         return list(zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True))
 
@@ -199,16 +200,16 @@ class PoolFirstAttention(PoolingAttention):
         super().__init__(dim, dim_out, heads, grids, class_token, pool)
         self.skipped_macs = 0  # products are with pooled tokens, and all are read
 
-    def queries(self, x: Tensor, pool: nn.Module, of_q: Linear) -> Tensor:
+    def queries(self, x: Tensor, pool: nn.Module, of_q: Matrix) -> Tensor:
         """(B, 1 + N, D) -> (B, 1 + N', heads, d)."""
         return self.projected(pool_tokens(x, self.grid, pool), self.norm_q, of_q)
 
-    def keys_and_values(self, x: Tensor, of_k: Linear, of_v: Linear) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, x: Tensor, of_k: Matrix, of_v: Matrix) -> tuple[Tensor, Tensor]:
         """(B, 1 + N, D) -> (B, 1 + N'', heads, d) twice."""
         x = self.near(x)
         k, v = pool_tokens(x, self.kv_grid, self.pool_k), pool_tokens(x, self.kv_grid, self.pool_v)
         return self.projected(k, self.norm_k, of_k), self.projected(v, self.norm_v, of_v)
 
-    def projected(self, x: Tensor, norm: nn.Module, of: Linear) -> Tensor:
+    def projected(self, x: Tensor, norm: nn.Module, of: Matrix) -> Tensor:
         """(B, N, D) -> (B, N, heads, d): normed head by head, and then a product with all heads."""
-        return F.linear(self.normed(x, norm).flatten(2), *of).unflatten(2, (self.heads, -1))
+        return linear(self.normed(x, norm).flatten(2), *of).unflatten(2, (self.heads, -1))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tubelet.layers.block import NORM_EPS
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, token_grid
 from tubelet.layers.init import init_as_scenic
+from tubelet.layers.linear import Linear
 from tubelet.layers.readout import Mean
 
 
@@ -40,7 +41,7 @@ class Grid(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(dim_out or dim, eps=NORM_EPS)
         self.readout = Mean()
-        self.head = nn.Linear(dim_out or dim, num_classes)
+        self.head = Linear(dim_out or dim, num_classes)
         init(self)
 
     def forward(self, video: Tensor) -> Tensor:

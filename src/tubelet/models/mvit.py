@@ -24,6 +24,7 @@ from tubelet.layers.block import NORM_EPS, DropPath, Mlp, drop_path_rates
 from tubelet.layers.embed import Size3, check_clip, clip_size, token_grid
 from tubelet.layers.grids import Grids, block_grids
 from tubelet.layers.init import learned_table
+from tubelet.layers.linear import Linear
 from tubelet.layers.pooling import PoolingAttention, RelativePoolingAttention, pool_tokens, skip_pool
 from tubelet.layers.position import SpaceTime
 from tubelet.layers.readout import ClassToken
@@ -93,7 +94,7 @@ class MViT(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(widths[-1][-1], eps=NORM_EPS)
         self.dropout = nn.Dropout(head_dropout)
-        self.head = nn.Linear(widths[-1][-1], num_classes)
+        self.head = Linear(widths[-1][-1], num_classes)
         self.apply(init_as_slowfast)
 
     def forward(self, video: Tensor) -> Tensor:
@@ -147,7 +148,7 @@ class PoolingBlock(nn.Module):
         self.mlp = Mlp(width, round(width * mlp_ratio), nn.GELU(), after)
         self.drop_path = DropPath(drop_path)
         # One projection, of the one or of the other skip path: a block widens once.
-        self.proj = nn.Linear(before, after) if before != after else nn.Identity()
+        self.proj = Linear(before, after) if before != after else nn.Identity()
         self.widens_in_attn, self.widens_in_mlp = before != width, width != after
         self.pool_skip = skip_pool(grids.q_stride)
 

@@ -22,7 +22,6 @@ Arguments, the same in all:
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubelet.layers.attention import Attention, MultiHead, TimeAttention
@@ -30,6 +29,7 @@ from tubelet.layers.block import NORM_EPS, Block, DropPath, Mlp, drop_path_rates
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
 from tubelet.layers.encoder import Encoder, through
 from tubelet.layers.init import init_as_timm, learned_table, zero_linear
+from tubelet.layers.linear import Linear, linear
 from tubelet.layers.position import SpaceTime
 from tubelet.layers.readout import ClassToken
 from tubelet.models.grid import Grid
@@ -63,7 +63,7 @@ class Divided(nn.Module):
         blocks = [DividedBlock(dim, heads, mlp_ratio, rate) for rate in rates]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.head = nn.Linear(dim, num_classes)
+        self.head = Linear(dim, num_classes)
         self.apply(init_as_timm)
         forget_time(self.pos_embed)
         for block in blocks:  # at the start each is a block of an image model, in the official code too
@@ -105,7 +105,7 @@ class JointSpaceTime(nn.Module):
         self.patch_embed = TubeletEmbed(tubelet, dim)
         blocks = image_blocks(dim, depth, heads, mlp_ratio, drop_path)
         self.encoder = Encoder(dim, blocks, SpaceTime, (t, h * w), ClassToken)
-        self.head = nn.Linear(dim, num_classes)
+        self.head = Linear(dim, num_classes)
         self.apply(init_as_timm)
         nn.init.trunc_normal_(self.encoder.get_parameter("cls_token"), std=0.02)
         forget_time(self.encoder.pos_embed)
@@ -143,7 +143,7 @@ class SpaceOnly(nn.Module):
         self.pos_embed = learned_table(1 + h * w, dim)
         self.blocks = nn.Sequential(*image_blocks(dim, depth, heads, mlp_ratio, drop_path))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.head = nn.Linear(dim, num_classes)
+        self.head = Linear(dim, num_classes)
         self.in_full = False  # as in `Divided`
         self.apply(init_as_timm)
 
@@ -194,7 +194,7 @@ class DividedBlock(nn.Module):
         super().__init__()
         self.temporal_norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.temporal_attn = TimeAttention(dim, heads)
-        self.temporal_fc = nn.Linear(dim, dim)
+        self.temporal_fc = Linear(dim, dim)
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
@@ -228,7 +228,7 @@ class DividedBlock(nn.Module):
         num_tokens, dim = found[..., 0].numel(), found.shape[-1]
         if self.in_full or num_tokens <= dim:
             return fc(self.dropped_by_place(proj(found)))
-        both = F.linear(found, fc.weight @ proj.weight, fc.weight @ proj.bias)
+        both = linear(found, fc.weight @ proj.weight, fc.weight @ proj.bias)
         return self.dropped_by_place(both) + fc.bias
 
     def dropped_by_place(self, grid: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ from tubelet.layers.block import FactorisedBlock, drop_path_rates, stack
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
 from tubelet.layers.encoder import Encoder
 from tubelet.layers.init import init_as_scenic
+from tubelet.layers.linear import Linear
 from tubelet.layers.position import OneTable
 from tubelet.layers.readout import ClassToken
 from tubelet.models.grid import Grid
@@ -72,7 +73,7 @@ class Joint(nn.Module):
         act = nn.GELU() if exact_gelu else tanh_gelu()
         blocks = stack(dim, [Attention(dim, heads) for _ in rates], act, mlp_ratio, rates)
         self.encoder = Encoder(dim, blocks, position, (t, h * w), readout)
-        self.head = nn.Linear(dim, num_classes)
+        self.head = Linear(dim, num_classes)
         init_as_scenic(self)
 
     def forward(self, video: Tensor) -> Tensor:
@@ -113,7 +114,7 @@ class FactorisedEncoder(nn.Module):
         time = joint_blocks(dim, heads, time_mlp_ratio or mlp_ratio, drop_path_rates(drop_path, time_depth))
         self.space = Encoder(dim, space, OneTable, (1, h * w), readout)
         self.time = Encoder(dim, time, OneTable, (t, 1), readout)
-        self.head = nn.Linear(dim, num_classes)
+        self.head = Linear(dim, num_classes)
         init_as_scenic(self)
 
     def forward(self, video: Tensor) -> Tensor:
@@ -150,7 +151,7 @@ class FrameMean(nn.Module):
         self.patch_embed = TubeletEmbed(tubelet, dim)
         blocks = frame_blocks(dim, heads, mlp_ratio, drop_path_rates(drop_path, depth), t)
         self.space = Encoder(dim, blocks, OneTable, (1, h * w), readout)
-        self.head = nn.Linear(dim, num_classes)
+        self.head = Linear(dim, num_classes)
         init_as_scenic(self)
 
     def forward(self, video: Tensor) -> Tensor:

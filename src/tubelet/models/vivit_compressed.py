@@ -26,6 +26,7 @@ from tubelet.layers.block import FactorisedBlock, drop_path_rates
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
 from tubelet.layers.encoder import Encoder
 from tubelet.layers.init import init_as_scenic
+from tubelet.layers.linear import Linear
 from tubelet.layers.position import OneTable
 from tubelet.layers.readout import ClassToken
 from tubelet.models.grid import Grid
@@ -108,7 +109,7 @@ class Compressed(nn.Module):
         self.reduce = reduce(tau)
         blocks = joint_blocks(dim, heads, mlp_ratio, drop_path_rates(drop_path, depth))
         self.encoder = Encoder(dim, blocks, position, (t // tau, h * w), readout)
-        self.head = nn.Linear(dim, num_classes)
+        self.head = Linear(dim, num_classes)
         init_as_scenic(self)
 
     def forward(self, video: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tubelet.layers.attention import Attention, TimeAttention
 from tubelet.layers.block import NORM_EPS, FactorisedBlock, drop_path_rates
 from tubelet.layers.embed import Size3, clip_size, multiples, token_grid
+from tubelet.layers.linear import Linear
 from tubelet.layers.position import OneTable
 from tubelet.models.grid import Grid
 from tubelet.models.vivit_blocks import tanh_gelu
@@ -28,7 +29,7 @@ class Merge(nn.Module):
         self.grid, self.window = grid, window
         inputs = window[0] * window[1] * window[2] * dim
         self.norm = nn.LayerNorm(inputs, eps=NORM_EPS)
-        self.reduction = nn.Linear(inputs, dim_out, bias=False)
+        self.reduction = Linear(inputs, dim_out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, t, s, D) -> (B, t', s', D')."""
@@ -41,7 +42,7 @@ class Pool(nn.Module):
     def __init__(self, dim: int, dim_out: int, grid: Size3, window: Size3):
         super().__init__()
         self.grid, self.window = grid, window
-        widen = nn.Sequential(nn.LayerNorm(dim, eps=NORM_EPS), nn.Linear(dim, dim_out))
+        widen = nn.Sequential(nn.LayerNorm(dim, eps=NORM_EPS), Linear(dim, dim_out))
         self.widen = widen if dim != dim_out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -86,8 +86,8 @@ def _unknown_key(error: OmegaConfBaseException, config_dir: str) -> str:
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
     """`; did you mean ...?` with the closest of the known words, or a list of all where none is close."""
-    names = [str(name) for name in known]
+    names = sorted({str(name) for name in known})
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {prefix}{close[0]}?"
-    return f"; there are: {', '.join(sorted(names))}" if names else ""
+    return f"; there are: {', '.join(names)}" if names else ""

@@ -1,9 +1,12 @@
 """Switches that make a step faster or smaller and leave its numbers: they act in place, so weights keep their names."""
 
+import logging
 from functools import partial
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+log = logging.getLogger(__name__)
 
 
 def recompute_blocks(model: nn.Module) -> None:
@@ -25,4 +28,7 @@ def speed_up(model: nn.Module, compiled: bool, activation_checkpointing: bool) -
     if activation_checkpointing:
         recompute_blocks(model)
     if compiled:
+        log.info(
+            "compile: the first steps of training, of validation and of the test take minutes, and count in clips/s"
+        )
         model.compile()

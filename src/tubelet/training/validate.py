@@ -130,7 +130,8 @@ def _node_meant(path: str, value: object, examples: list) -> str:
     nodes = [one for one in examples if isinstance(one, dict) and TARGET in one]
     if not nodes or isinstance(value, dict):
         return ""
-    meant = max(nodes, key=lambda one: SequenceMatcher(None, str(value), one[TARGET].rpartition(".")[2]).ratio())
+    word = str(value).rpartition(".")[2]
+    meant = max(nodes, key=lambda one: SequenceMatcher(None, word, one[TARGET].rpartition(".")[2]).ratio())
     return f" with a {TARGET}; did you mean '{path}={shown(meant)}'?"
 
 

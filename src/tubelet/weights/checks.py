@@ -6,11 +6,12 @@ Letters: D width.
 import inspect
 import re
 from collections.abc import Iterable
+from itertools import groupby
 from typing import TypeVar
 
 from torch import nn
 
-from tubelet.layers.attention import Attention
+from tubelet.layers.attention import MultiHead, TimeAttention
 from tubelet.layers.block import FactorisedBlock, Mlp
 from tubelet.weights.source import PATCHES, Source
 
@@ -24,12 +25,10 @@ def check_shapes(model: nn.Module, source: Source, of_time: set[str]) -> None:
     """
     if PATCHES not in source.weights:
         raise ValueError(f"it holds no {PATCHES}")
+    check_kind(model, source)
+    if not any(re.fullmatch(r"(space\.|time\.|)(fc_)?norm\.weight", name) for name in source.weights):
+        raise ValueError("it holds no last norm: the file is cut")
     theirs, ours = source.weights[PATCHES].shape, model.get_parameter(PATCHES).shape
-    pools = "q_strides" in inspect.signature(type(model).__init__).parameters
-    if pools and not source.exact:
-        raise ValueError(advice(model, source, "model.tubelet"))  # pooling attention is no other model's
-    if source.of_mvit and not pools:
-        raise ValueError(advice(model, source, "model.q_strides"))
     if theirs[0] != ours[0]:
         raise ValueError(
             f"its width is {theirs[0]}, the model's {ours[0]}; {advice(model, source, f'model.dim={theirs[0]}')}"
@@ -41,7 +40,7 @@ def check_shapes(model: nn.Module, source: Source, of_time: set[str]) -> None:
     for prefix, key in (("time.", "time_depth"), ("space.", "depth"), ("", "depth")):
         _check_depth(model, source, prefix, key, of_time)
         _check_mlp(model, source, prefix, theirs[0])
-    attention = _first(model, Attention)
+    attention = next((one for one in model.modules() if isinstance(one, MultiHead)), None)
     if source.heads and attention and attention.heads != source.heads:
         override = advice(model, source, f"model.heads={source.heads}")
         raise ValueError(f"it has {source.heads} heads, the model {attention.heads}; {override}")
@@ -57,6 +56,32 @@ def check_shapes(model: nn.Module, source: Source, of_time: set[str]) -> None:
         raise ValueError(f"its blocks attend over {first} first, the model's over {ours_first}; {override}")
 
 
+def check_kind(model: nn.Module, source: Source) -> None:
+    """Raises ValueError where the weights are of another mechanism than the model, whatever its sizes."""
+    pools = "q_strides" in inspect.signature(type(model).__init__).parameters
+    if (pools and not source.exact) or (source.of_mvit and not pools):
+        raise ValueError(advice(model, source, "model.tubelet" if pools else "model.q_strides"))
+    names = {name for name, _ in model.named_parameters()}
+    for word in ("rel_pos_", "temporal_attn.", "attn_time."):
+        theirs, ours = (any(f".{word}" in name for name in some) for some in (source.weights, names))
+        if source.of_mvit and word == "rel_pos_" and theirs != ours:
+            kinds = ("MViT v1's", "MViTv2's") if theirs else ("MViTv2's", "MViT v1's")
+            raise ValueError(
+                f"they are {kinds[1]}, and the model is {kinds[0][:-2]}; type model=mvit_v{1 + theirs}_..."
+            )
+        if not source.exact and theirs and not ours:
+            raise ValueError(
+                f"its blocks have attention over time ({word[:-1]}), those of {type(model).__name__} have none such; "
+                f"models that can take weights of {source.layout}: {source.models}"
+            )
+    over_time = any(isinstance(module, TimeAttention) for module in model.modules())
+    if over_time and not source.exact and "time_embed" in source.weights and not source.of_time:
+        raise ValueError(
+            "its blocks attend to all places and times together (it has positions in time, no attention over time), "
+            f"and those of {type(model).__name__} do not; TimeSformer's are for model=timesformer_joint"
+        )
+
+
 def advice(model: nn.Module, source: Source, override: str) -> str:
     """The override `model.key=value` in words, or, where the model has no such argument, which models there are."""
     key = override.removeprefix("model.").partition("=")[0].partition(".")[0]
@@ -68,7 +93,7 @@ def advice(model: nn.Module, source: Source, override: str) -> str:
 
 def note_of_heads(model: nn.Module, source: Source) -> list[str]:
     """Another number of heads loads in full, and gives other answers."""
-    attention = _first(model, Attention)
+    attention = next((one for one in model.modules() if isinstance(one, MultiHead)), None)
     if attention is None or source.heads or source.exact:
         return []
     d = attention.qkv.in_features // attention.heads
@@ -108,7 +133,7 @@ def _check_depth(model: nn.Module, source: Source, prefix: str, key: str, of_tim
         kind = {"time.": "blocks over time", "space.": "blocks over space"}.get(prefix, "blocks")
         override = advice(model, source, f"model.{key}={wanted}")
         if "depths" in arguments and source.exact:
-            override = "type the model.depths that the weights have"
+            override = f"type model.depths=[{','.join(map(str, stage_depths(source)))}]"
         raise ValueError(f"it has {theirs} {kind}, the model {ours - added}; {override}")
 
 
@@ -122,6 +147,12 @@ def _check_mlp(model: nn.Module, source: Source, prefix: str, dim: int) -> None:
     key = "time_mlp_ratio" if prefix == "time." else "mlp_ratio"
     override = advice(model, source, f"model.{key}={len(theirs) / theirs.shape[1]}")
     raise ValueError(f"its MLP is {len(theirs)} wide, the model's {len(ours)}; {override}")
+
+
+def stage_depths(source: Source) -> list[int]:
+    """Of MViT: how many blocks follow each other with attention of one width."""
+    widths = [len(source.weights[f"blocks.{i}.attn.proj.weight"]) for i in range(_blocks(source.weights, ""))]
+    return [len(list(stage)) for _, stage in groupby(widths)]
 
 
 def _blocks(names: Iterable[str], prefix: str) -> int:

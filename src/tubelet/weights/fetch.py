@@ -15,6 +15,7 @@ from tubelet.weights.catalogue import CATALOGUE, Published
 
 SUFFIXES = (".pth", ".pt", ".pyth", ".ckpt", ".bin", ".safetensors", ".npz", ".msgpack", ".tar")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+RUN_FILES = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
 HUB_SETTINGS = ("config.json", "preprocessor_config.json")
 
 
@@ -61,6 +62,9 @@ def file_of(path: Path) -> Path:
     for name in HUB_FILES:
         if (path / name).is_file():
             return path / name
+    for name in RUN_FILES:
+        if (path / name).is_file():
+            raise FileNotFoundError(f"model.pretrained={path} is the folder of a run; type the file: {path / name}")
     raise FileNotFoundError(f"model.pretrained={path}: the folder holds neither {' nor '.join(HUB_FILES)}")
 
 

@@ -1,5 +1,6 @@
 """Looking up a value for each parameter of a model among published weights, and keeping the account of it."""
 
+import difflib
 import re
 from collections.abc import Callable, Collection
 from typing import cast
@@ -168,8 +169,12 @@ class Fit:
                 )
             word, clip = ("frames", "num_frames") if "rel_pos_t" in name else ("crop", "crop")
             if not same_clip and word not in self.accept:
+                step = cast(Size3, self.model.get_submodule("patch_embed.proj").stride)[0 if word == "frames" else 1]
+                size = (
+                    (len(self.theirs.get(first, value)) + 1) // 2 * step
+                )  # 2 n - 1 rows for n tokens of a first block
                 raise ValueError(
-                    f"its {name} has {len(value)} rows, the model's {len(ours)}; type the clip.{clip} of the weights, "
+                    f"its {name} has {len(value)} rows, the model's {len(ours)}; type clip.{clip}={size}, "
                     f"or model.accept=[{word}] to resample it"
                 )
             self.account.note(self.account.resized, "relative positions, linear", name)
@@ -188,7 +193,10 @@ class Fit:
         if name.endswith("cls_token"):
             override = advice(self.model, self.source, f"{READOUT}Mean (of VideoMAE: NormedMean)")
             raise ValueError(f"it has no class token, and the model reads one out; {override}")
-        raise ValueError(f"it holds nothing for the model's {name} (looked for {' or '.join(dict.fromkeys(keys))})")
+        strange = self.theirs.keys() - {OWN.sub("", own) for own, _ in self.model.named_parameters()}
+        near = difflib.get_close_matches(keys[0], strange, n=1, cutoff=0.8)
+        looked = " or ".join(dict.fromkeys(keys)) + (f"; what is near is {near[0]}" if near else "")
+        raise ValueError(f"it holds nothing for the model's {name} (looked for {looked})")
 
     def _checked(self, name: str, key: str, ours: Tensor) -> Tensor:
         value = self.theirs[key]
@@ -212,10 +220,10 @@ class Fit:
                 continue
             self.account.note(self.account.unused, reasons[0], key)
         if left:
-            shown = ", ".join(grouped(left)[:4])
+            shown = ", ".join(grouped(left)[:4] if len(left) > 1 else left)
             raise ValueError(
-                f"{len(left)} of its parameters have no place in {type(self.model).__name__}: {shown}; "
-                f"the layout is that of {self.source.layout}"
+                f"{len(left)} of its parameters {'have' if len(left) > 1 else 'has'} no place in "
+                f"{type(self.model).__name__}: {shown}; the layout is that of {self.source.layout}"
             )
 
 

@@ -11,6 +11,8 @@ from tubelet.weights.mvit import from_slowfast, from_torchvision
 from tubelet.weights.renames import (
     TIMESFORMER,
     VIDEOMAE,
+    VIT_4,
+    VIT_5,
     VIVIT_4,
     VIVIT_5,
     State,
@@ -58,6 +60,12 @@ def _transformers_vivit(names: Mapping[str, str], state: State) -> Source:
     return Source("", from_transformers(state, names), joint=True, exact_gelu=False)
 
 
+def _transformers_vit(names: Mapping[str, str], state: State) -> Source:
+    unused = {"vit.pooler.": "belongs to their head"}
+    lookalike = "DINO and MAE, which have ImageNet's"
+    return Source("", from_transformers(state, names), image=True, expected_unused=unused, lookalike=lookalike)
+
+
 def _transformers_timesformer(state: State) -> Source:
     return Source("", from_transformers(state, TIMESFORMER), KINETICS, nearest=True, exact_gelu=True)
 
@@ -91,7 +99,10 @@ def _flax(state: State, image: bool) -> Source:
     source.exact_gelu = None if image else False
     if any(".norm_time." in name for name in source.weights):
         source.notes.append("the order of space and time does not stand in the file; scenic's is model.time_first=true")
-    if not image and "cls_token" not in source.weights and "space.cls_token" not in source.weights:
+    plain = not any(
+        name.startswith("space.") or "cls_token" in name or ".norm_time." in name for name in source.weights
+    )
+    if plain and not image:
         source.notes.append("the file does not tell joint attention from factorised dot product, so see to it")
     source.expected_unused = {"pre_logits.": "belongs to their head"} if image else {}
     return source
@@ -152,6 +163,21 @@ LAYOUTS = [
         ),
         partial(_transformers_vivit, VIVIT_4),
         "vivit_joint",
+    ),
+    Layout(
+        "transformers' image ViT (version 5)",
+        (r"vit\.embeddings\.position_embeddings", r"vit\.layers\.0\.attention\.q_proj\.weight"),
+        partial(_transformers_vit, VIT_5),
+        OF_IMAGES,
+    ),
+    Layout(
+        "transformers' image ViT (version 4)",
+        (
+            r"vit\.embeddings\.position_embeddings",
+            r"vit\.encoder\.layer\.0\.attention\.attention\.query\.weight",
+        ),
+        partial(_transformers_vit, VIT_4),
+        OF_IMAGES,
     ),
     Layout(
         "transformers' TimeSformer",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tubelet.weights.account import Account
 from tubelet.weights.catalogue import STAGES, STARTING_KEYS, Published
+from tubelet.weights.checks import check_kind
 from tubelet.weights.fetch import Found, find
 from tubelet.weights.files import Weights, read_weights
 from tubelet.weights.layouts import of_same_model
@@ -49,6 +50,7 @@ def load_pretrained(
     found = find(name, dict(node))
     try:
         source = read_source(found, node, classes, type(model))
+        check_kind(model, source)
         if "normalisation" not in accept:
             check_normalisation(source, clip)
         if source.of_mvit:

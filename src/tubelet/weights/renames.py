@@ -40,6 +40,8 @@ VIVIT_5 = {
     ".attention.v_proj.": ".attn.value.",
     "classifier.": "head.",
 }
+# transformers' image ViT has the same names behind another word.
+VIT_4, VIT_5 = ({theirs.replace("vivit.", "vit."): ours for theirs, ours in n.items()} for n in (VIVIT_4, VIVIT_5))
 TIMESFORMER = {
     "timesformer.embeddings.cls_token": "cls_token",
     "timesformer.embeddings.position_embeddings": "pos_embed",
@@ -101,11 +103,12 @@ def from_transformers(state: Mapping[str, Tensor], names: Mapping[str, str]) -> 
 def stacked(ours: State) -> State:
     """`query`, `key` and `value` (D, D) beside each other -> `qkv` (3 D, D), and so their biases."""
     ours = {re.sub(r"\.([qkv])_bias$", _bias_of_part, name): value for name, value in ours.items()}
-    for name in [name for name in ours if name.endswith(".query.weight")]:
-        stem = name.removesuffix("query.weight")
-        if missing := [part for part in ("key", "value") if f"{stem}{part}.weight" not in ours]:
-            raise ValueError(f"it has the queries of {stem.rstrip('.')}, but not the {missing[0]}s: the file is cut")
-        ours[f"{stem}qkv.weight"] = torch.cat([ours.pop(f"{stem}{part}.weight") for part in ("query", "key", "value")])
+    found = [re.fullmatch(r"(.+\.)(query|key|value)\.weight", name) for name in ours]
+    for stem in dict.fromkeys(match[1] for match in found if match):
+        parts = ("query", "key", "value")
+        if missing := [part for part in parts if f"{stem}{part}.weight" not in ours]:
+            raise ValueError(f"it has a part of the matrices of {stem[:-1]}, but not its {missing[0]}: the file is cut")
+        ours[f"{stem}qkv.weight"] = torch.cat([ours.pop(f"{stem}{part}.weight") for part in parts])
     return with_joined_biases(ours)
 
 

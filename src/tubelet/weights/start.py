@@ -30,6 +30,10 @@ def start_from(
     ours = model.state_dict()
     weights = {name: fit.value(name, value).to(value.dtype) for name, value in ours.items()}
     fit.account_for_unused()
+    for name in sorted(fit.used & source.weights.keys()):
+        if not source.weights[name].is_floating_point():
+            kind = str(source.weights[name].dtype).removeprefix("torch.")
+            raise ValueError(f"its {name} is of {kind}, not of floating point numbers: quantised, or damaged")
     for name, value in weights.items():
         check_value(name, value, ours[name])
     fit.account.notes += fit.positions.notes

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from torch import Tensor
@@ -15,11 +15,18 @@ from tubelet.weights.source import PATCHES, Source
 def understand(state: Mapping[str, Tensor]) -> Source:
     """{published name: tensor} -> the weights under our names. Raises ValueError for a layout that is not known."""
     bare = without_prefix(state)
-    for layout in LAYOUTS:
-        if layout.fits(bare):
-            source = layout.convert(bare)
-            return replace(source, layout=layout.name, models=layout.models)
+    for names in (bare, *_without_common_words(bare)):
+        for layout in LAYOUTS:
+            if layout.fits(names):
+                return replace(layout.convert(names), layout=layout.name, models=layout.models)
     raise ValueError(_unknown(bare))
+
+
+def _without_common_words(state: State) -> Iterator[State]:
+    """Without the first word that all names share, then without the next: of a module that holds the model."""
+    while len({name.partition(".")[0] for name in state}) == 1 and all("." in name for name in state):
+        state = {name.partition(".")[2]: value for name, value in state.items()}
+        yield state
 
 
 def _unknown(state: Mapping[str, Tensor]) -> str:
