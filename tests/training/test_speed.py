@@ -1,4 +1,5 @@
 import copy
+from functools import partialmethod
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from tubelet.analysis.cost import count
 from tubelet.models.mvit import MViT
 from tubelet.models.timesformer import Divided
 from tubelet.models.vivit import FactorisedEncoder
-from tubelet.training.speed import recompute_blocks
+from tubelet.training.speed import recompute_blocks, speed_up
 
 T, CROP = 4, 16
 MODELS = {
@@ -46,3 +47,14 @@ def test_recomputed_blocks_give_the_same_gradients_and_names_from_less_memory(na
 def test_a_model_without_blocks_cannot_recompute_them():
     with pytest.raises(ValueError, match="activation_checkpointing=true: Linear has no module named blocks"):
         recompute_blocks(nn.Linear(2, 3))
+
+
+def test_a_compiled_model_has_the_names_and_the_answers_of_the_plain_one(monkeypatch):
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))  # traced, no code made
+    net = MODELS["vivit"]().eval()
+    compiled = copy.deepcopy(net)
+    speed_up(compiled, compiled=True, activation_checkpointing=False)
+    assert list(compiled.state_dict()) == list(net.state_dict())
+    video = torch.randn(2, 3, T, CROP, CROP)
+    torch.testing.assert_close(compiled(video), net(video), rtol=0, atol=1e-5)  # float32 on logits of size 1
+    assert compiled._compiled_call_impl is not None

@@ -90,6 +90,10 @@ def start_pretrained(model: nn.Module, cfg: DictConfig, classes: list[str]) -> d
 
     A resumed run has its weights from its checkpoint, and starts from nothing else.
     """
+    if cfg.model.pretrained is None and cfg.model.accept:
+        raise ValueError(
+            f"model.accept={list(cfg.model.accept)} is of weights to start from; give model.pretrained too"
+        )
     if cfg.model.pretrained is None or cfg.ckpt:
         return None
     account = load_pretrained(model, OmegaConf.to_container(cfg.model, resolve=True), cfg.clip, classes)
