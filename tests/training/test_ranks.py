@@ -59,7 +59,7 @@ def listed(both, tmp_path):
         (tmp_path / "few.txt").write_text("".join(lines))
         checkpoint = str(both[0] / "checkpoints/last.ckpt")
         (tmp_path / "classes.txt").write_text("\n".join(load_checkpoint(checkpoint).classes))
-        data = ["data=list", "data.train=few.txt", "data.val=few.txt", "data.classes=classes.txt", "data.root=/"]
+        data = ["data=list", "data.train=few.txt", "data.val=few.txt", "data.names=classes.txt", "data.root=/"]
         return [f"ckpt={checkpoint}", *data]
 
     return overrides

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from tubelet.video.annotations import Video
+from tubelet.video.disk import leave_out_missing
 from tubelet.video.lists import read_list, read_ucf101
+
+SPLITS = ("train", "val", "test")
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def ucf101(tmp_path):
 
 
 def test_ucf101_gives_labels_from_zero_in_the_order_of_class_ind(ucf101):
-    catalogue = read_ucf101(str(ucf101), split=1, on_error="raise")
+    catalogue = read_ucf101(str(ucf101), split=1)
     assert catalogue.classes == ["Archery", "Bowling", "YoYo"]
     assert [(Path(v.path).name, v.label) for v in catalogue.train] == [
         ("v_Archery_g01_c01.avi", 0),
@@ -41,34 +44,61 @@ def test_ucf101_gives_labels_from_zero_in_the_order_of_class_ind(ucf101):
 def test_ucf101_finds_videos_that_all_lie_in_one_folder(ucf101):
     for path in list((ucf101 / "UCF-101").glob("*/*.avi")):
         path.rename(ucf101 / "UCF-101" / path.name)
-    catalogue = read_ucf101(str(ucf101), split=1, on_error="raise")
+    catalogue = read_ucf101(str(ucf101), split=1)
     assert all(Path(video.path).exists() for video in [*catalogue.train, *catalogue.test])
+
+
+def test_ucf101_finds_other_endings_and_class_folders_in_other_spelling(ucf101):
+    (ucf101 / "UCF-101/Bowling").rename(ucf101 / "UCF-101/bowling")
+    (ucf101 / "UCF-101/bowling/v_Bowling_g01_c02.avi").rename(ucf101 / "UCF-101/bowling/v_Bowling_g01_c02.mp4")
+    catalogue = read_ucf101(str(ucf101), split=1)
+    assert not catalogue.missing
+    assert catalogue.test[1] == Video(str(ucf101 / "UCF-101/bowling/v_Bowling_g01_c02.mp4"), 1)
 
 
 def test_missing_videos_are_counted_and_named_and_stop_the_run_unless_skipped(ucf101, caplog):
     (ucf101 / "UCF-101/Bowling/v_Bowling_g01_c01.avi").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 3 listed videos are not on disk: \S*v_Bowling_g01_c01.avi"):
-        read_ucf101(str(ucf101), split=1, on_error="raise")
-    catalogue = read_ucf101(str(ucf101), split=1, on_error="skip")
+    listed = read_ucf101(str(ucf101), split=1)
+    with pytest.raises(
+        FileNotFoundError, match=r"1 of 3 listed train videos are not on disk: \S*v_Bowling_g01_c01.avi"
+    ):
+        leave_out_missing(listed, SPLITS, "raise", "x")
+    catalogue = leave_out_missing(listed, SPLITS, "skip", "x")
     assert [video.label for video in catalogue.train] == [0, 2]
-    assert "1 of 3 listed videos are not on disk" in caplog.text
+    assert "1 of 3 listed train videos are not on disk" in caplog.text
+    assert "they are left out" in caplog.text
 
 
-def test_a_missing_test_video_stays_in_the_count(ucf101):
+def test_a_missing_test_video_stays_in_the_count_and_is_told_once(ucf101, caplog):
     (ucf101 / "UCF-101/Bowling/v_Bowling_g01_c02.avi").unlink()
-    catalogue = read_ucf101(str(ucf101), split=1, on_error="skip")
+    catalogue = leave_out_missing(read_ucf101(str(ucf101), split=1), SPLITS, "skip", "x")
     assert [video.label for video in catalogue.test] == [0, 1, 2]  # unread, so answered wrongly
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "1 of 3 listed val videos are not on disk"
+    ]
+
+
+def test_a_split_that_is_not_read_may_be_missing_whole(ucf101):
+    for path in ucf101.glob("UCF-101/*/*_c01.avi"):
+        path.unlink()
+    listed = read_ucf101(str(ucf101), split=1)
+    assert leave_out_missing(listed, ("test",), "raise", "x").train == []
+    for on_error in ("raise", "skip"):
+        with pytest.raises(
+            FileNotFoundError, match=r"data.root=x: none of 3 listed train videos is on disk.*UCF101.php"
+        ):
+            leave_out_missing(listed, SPLITS, on_error, "x")
 
 
 def test_without_ucf101_the_error_says_where_it_looked_how_to_get_it_and_how_to_do_without(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no classInd.txt.*UCF101.php.*experiment=demo") as caught:
-        read_ucf101(str(tmp_path), split=1, on_error="raise")
+        read_ucf101(str(tmp_path), split=1)
     assert str(tmp_path) in str(caught.value)
 
 
 def test_a_split_without_lists_is_named(ucf101):
     with pytest.raises(FileNotFoundError, match=r"data.split=4: there is no .*trainlist04.txt"):
-        read_ucf101(str(ucf101), split=4, on_error="raise")
+        read_ucf101(str(ucf101), split=4)
 
 
 def listed(tmp_path, text, classes=None):
@@ -78,7 +108,8 @@ def listed(tmp_path, text, classes=None):
     if classes:
         (tmp_path / "classes.txt").write_text(classes)
     names = str(tmp_path / "classes.txt") if classes else None
-    return read_list(str(tmp_path / "train.txt"), str(tmp_path / "train.txt"), None, str(tmp_path), names, "raise")
+    file = str(tmp_path / "train.txt")
+    return leave_out_missing(read_list(file, file, None, str(tmp_path), names), SPLITS, "raise", str(tmp_path))
 
 
 @pytest.mark.parametrize("separator", [" ", ",", "\t"])
@@ -106,7 +137,7 @@ def test_labels_may_be_names(tmp_path):
         ("a.mp4 x\na.mp4 walk\n", r"train.txt:1: label 'x': it is not one of the class names"),
         ("a.mp4 0\na.mp4\n", r"train.txt:2: expected a path, ' ' and a label, found 'a.mp4'"),
         ("a.mp4\n", r"train.txt:1: no tab, comma or space separates a path from a label in 'a.mp4'"),
-        ("a.mp4 0\ngone.mp4 0\n", r"1 of 2 listed videos are not on disk: \S*gone.mp4"),
+        ("a.mp4 0\ngone.mp4 0\n", r"1 of 2 listed train videos are not on disk: \S*gone.mp4"),
     ],
 )
 def test_a_wrong_line_is_an_error_with_its_number(text, message, tmp_path):
@@ -133,14 +164,14 @@ def test_unused_labels_repeated_videos_and_shared_videos_are_told(tmp_path, capl
 def test_a_list_that_is_no_text_or_empty_is_named(tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"gr\xf6\xdfe.mp4 0\n")
     with pytest.raises(ValueError, match=r"bad.txt is not a text file in UTF-8"):
-        read_list(str(tmp_path / "bad.txt"), "x", None, ".", None, "raise")
+        read_list(str(tmp_path / "bad.txt"), "x", None, ".", None)
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(ValueError, match=r"the list \S*empty.txt is empty"):
-        read_list(str(tmp_path / "empty.txt"), "x", None, ".", None, "raise")
+        read_list(str(tmp_path / "empty.txt"), "x", None, ".", None)
 
 
 @pytest.mark.parametrize("text", ["1 A\n3 B\n", "1 A\n2 B C\n"])
 def test_a_malformed_class_list_of_ucf101_is_named_with_its_line(text, ucf101):
     next(ucf101.rglob("classInd.txt")).write_text(text)
     with pytest.raises(ValueError, match=r"classInd.txt: expected '2 <class>' as class 2, found"):
-        read_ucf101(str(ucf101), split=1, on_error="raise")
+        read_ucf101(str(ucf101), split=1)

@@ -15,9 +15,13 @@ from tubelet.weights.files import RECORD
 
 DATA_SETS = {  # and of its data, only these functions are called
     "tubelet.video.annotations.read_folder",
+    "tubelet.video.hmdb51.read_hmdb51",
+    "tubelet.video.kinetics.read_kinetics",
     "tubelet.video.lists.read_list",
     "tubelet.video.lists.read_ucf101",
     "tubelet.video.motion.read_motion",
+    "tubelet.video.something.read_jester",
+    "tubelet.video.something.read_ssv2",
 }
 BUILDABLE = ("tubelet.models.", "tubelet.layers.", "torch.nn.")  # nothing else named in a checkpoint is imported
 

@@ -18,14 +18,16 @@ from tubelet.training.optim import accumulation
 from tubelet.training.progress import Progress
 from tubelet.training.ranks import is_first_rank
 from tubelet.training.saving import AtomicCheckpoints, SaveLast
-from tubelet.training.validate import BESIDE_TARGET
+from tubelet.training.validate import BESIDE_TARGET, CHOOSING
 from tubelet.video.annotations import Catalogue
+from tubelet.video.disk import leave_out_missing
 from tubelet.video.sampling import order_named
+from tubelet.video.subset import class_list, take_classes, take_fraction
 from tubelet.video.transforms import Normalise
 from tubelet.weights.pretrained import load_pretrained
 
 log = logging.getLogger(__name__)
-LOADING = BESIDE_TARGET["data"]  # keys of `data` that say how videos are loaded; the others say which there are
+LOADING = BESIDE_TARGET["data"] - CHOOSING  # keys of `data` that say how videos are loaded; others say which there are
 
 
 def build(node: Any, **given: Any) -> Any:
@@ -36,10 +38,17 @@ def build(node: Any, **given: Any) -> Any:
 def build_catalogue(data: DictConfig, needed: Sequence[str] = ("train", "val", "test")) -> Catalogue:
     """`data` holds the arguments of its `_target_`, which lists the videos, beside those of the loaders.
 
-    `on_error` may be both: lists can name videos that are not on disk.
+    Those that say which part of it is used may be arguments as well: class folders are listed by `classes`.
+    needed: the splits that will be read. Raises ValueError or FileNotFoundError where they lack what is asked for.
     """
     taken = inspect.signature(get_method(data["_target_"])).parameters
-    catalogue = build({key: value for key, value in data.items() if key in taken or key not in LOADING})
+    classes = class_list(data.get("classes"))
+    given = {key: value for key, value in data.items() if key in taken or key not in BESIDE_TARGET["data"]}
+    catalogue = build(given | ({"classes": classes} if "classes" in taken else {}))
+    if classes is not None:
+        catalogue = take_classes(catalogue, classes)
+    catalogue = leave_out_missing(catalogue, needed, data["on_error"], data.get("root"))
+    catalogue = take_fraction(catalogue, data.get("fraction", 1.0), data.get("fraction_seed"))
     for split in needed:
         if not getattr(catalogue, split):
             raise ValueError(f"data.root={data.get('root')}: the {split} split holds no video")

@@ -20,13 +20,15 @@ class Video(NamedTuple):
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A data set: its class names, in the order of the labels, and the videos of each split."""
+    """A data set: its class names, in the order of the labels, and the videos of each split, as they are listed."""
 
     classes: list[str]
     train: list[Video]
     val: list[Video]
     test: list[Video]
     twins: dict[int, int] = field(default_factory=dict)  # label -> the label of the same motion backwards
+    missing: frozenset[str] = frozenset()  # paths of listed videos that are not on disk
+    source: str = ""  # where to get the data, for whom it is missing
 
 
 def read_folder(
@@ -69,20 +71,20 @@ def list_class_folders(folder: Path, classes: Sequence[str]) -> list[Video]:
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():
             raise FileNotFoundError(f"{folder}: there is no folder for class {name!r}")
-        found = sorted(entry.path for entry in os.scandir(folder / name) if _is_video(entry.name))
+        found = sorted(entry.path for entry in os.scandir(folder / name) if is_video(entry.name))
         if not found:
             raise ValueError(f"{folder / name}: no video file; the endings looked for are {' '.join(sorted(SUFFIXES))}")
         videos += [Video(path, label) for path in found]
     return videos
 
 
-def _is_video(name: str) -> bool:
+def is_video(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _classes_in(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    empty = [name for name in names if not any(_is_video(file) for file in os.listdir(folder / name))]
+    empty = [name for name in names if not any(is_video(file) for file in os.listdir(folder / name))]
     if empty:
         log.warning("left out, since they hold no video file: %s", ", ".join(str(folder / name) for name in empty))
     names = [name for name in names if name not in empty]

@@ -2,10 +2,21 @@
 
 import csv
 import logging
-from collections.abc import Sequence
+import os
 from pathlib import Path
 
 from tubelet.video.annotations import Catalogue, Video
+from tubelet.video.disk import (
+    Listing,
+    class_folders,
+    find_file,
+    folders_in,
+    list_videos,
+    locate,
+    read_lines,
+    read_text,
+    video_home,
+)
 
 log = logging.getLogger(__name__)
 
@@ -15,91 +26,64 @@ GET_UCF101 = (
 )
 
 
-COUNTED = "they stay in the count, as answered wrongly"
-
-
-def read_ucf101(root: str, split: int, on_error: str) -> Catalogue:
+def read_ucf101(root: str, split: int, videos: str | None = None) -> Catalogue:
     """UCF101 (Soomro et al. 2012) as it is distributed; the official test list serves as validation too.
 
     root: holds classInd.txt, trainlist0N.txt and testlist0N.txt, directly or in a folder such as ucfTrainTestlist or
         annotations, and the videos in UCF-101/<Class>/ or all in one folder
     split: N, 1 to 3 for the official splits
-    on_error: raise, or skip: what to do about videos that the lists name and the disk does not hold
+    videos: the folder of root that holds the videos; None looks for them in root and in all of its folders
 
     Raises FileNotFoundError or ValueError.
     """
-    top = Path(root)
-    lists = next((file.parent for file in sorted([*top.glob("classInd.txt"), *top.glob("*/classInd.txt")])), None)
-    if lists is None:
+    names = find_file(Path(root), ["classInd.txt"])
+    if names is None:
         raise FileNotFoundError(f"data.root={root}: no classInd.txt in it or in a folder of it. {GET_UCF101}")
-    classes = _class_names(lists / "classInd.txt")
-    videos = {}
-    for part in ("train", "test"):
-        file = lists / f"{part}list{split:02d}.txt"
+    listed = parse_ucf101(names.parent, split)
+    home = video_home(root, videos)
+    found = list_videos(class_folders([home, *folders_in(home)], listed.classes))
+    return locate(
+        listed,
+        find=lambda name: found.get(os.path.splitext(os.path.basename(name))[0]),
+        expected=lambda name: os.path.join(root, videos or "UCF-101", name),
+        source=GET_UCF101,
+    )
+
+
+def parse_ucf101(folder: Path, split: int) -> Catalogue:
+    """The official lists in a folder -> videos as they name them, `Class/v_Class_g01_c01.avi`."""
+    classes = _class_names(folder / "classInd.txt")
+    numbers = {name: i for i, name in enumerate(classes)}
+    videos: dict[str, list[Video]] = {"train": [], "test": []}
+    for part, found in videos.items():
+        file = folder / f"{part}list{split:02d}.txt"
         if not file.exists():
             raise FileNotFoundError(f"data.split={split}: there is no {file}")
-        videos[part] = [_ucf101_video(top, line.split()[0], classes, file) for line in _lines(file)]
-    train = _present(videos["train"], on_error, root, "they are left out", f". {GET_UCF101}")
-    _present(videos["test"], on_error, root, COUNTED, f". {GET_UCF101}")
-    test = videos["test"]  # all of them: what is not on disk counts as answered wrongly
-    return Catalogue(classes, train, test, test)
-
-
-def _lines(file: Path) -> list[str]:
-    """Lines that are not empty, whatever ends them: the official files have CRLF."""
-    return [line.strip() for line in _text(file).splitlines() if line.strip()]
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not a text file in UTF-8: {error}") from error
+        for line in read_lines(file):
+            name = line.split()[0]  # the training lists have a label behind it, the test lists none
+            class_name = name.split("/")[0]
+            if class_name not in numbers:
+                raise ValueError(f"{file}: {name} is of class {class_name!r}, which classInd.txt does not name")
+            found.append(Video(name, numbers[class_name]))
+    return Catalogue(classes, videos["train"], videos["test"], videos["test"])
 
 
 def _class_names(file: Path) -> list[str]:
     """Of lines `<number> <class>`, which count from 1."""
-    numbered = [line.split() for line in _lines(file)]
+    numbered = [line.split() for line in read_lines(file)]
     for i, words in enumerate(numbered, start=1):
         if len(words) != 2 or words[0] != str(i):
             raise ValueError(f"{file}: expected '{i} <class>' as class {i}, found {' '.join(words)!r}")
     return [name for _, name in numbered]
 
 
-def _ucf101_video(top: Path, name: str, classes: Sequence[str], file: Path) -> Video:
-    """`Class/v_Class_g01_c01.avi` of a list -> the video in one of the layouts people keep it in."""
-    class_name = name.split("/")[0]
-    if class_name not in classes:
-        raise ValueError(f"{file}: {name} is of class {class_name!r}, which classInd.txt does not name")
-    flat = name.split("/")[-1]
-    places = [top / "UCF-101" / name, top / name, top / "UCF-101" / flat, top / "videos" / flat, top / flat]
-    path = next((place for place in places if place.exists()), places[0])
-    return Video(str(path), classes.index(class_name))
-
-
-def _present(videos: list[Video], on_error: str, root: str, consequence: str, hint: str = "") -> list[Video]:
-    """The videos that exist; what lacks is counted and named, and stops the run unless `on_error` is skip."""
-    present = [video for video in videos if Path(video.path).exists()]
-    lacking = [video.path for video in videos if not Path(video.path).exists()]
-    if lacking:
-        named = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
-        told = f"{len(lacking)} of {len(videos)} listed videos are not on disk: {named}"
-        if not present:
-            raise FileNotFoundError(f"data.root={root}: none of {len(videos)} listed videos is on disk: {named}{hint}")
-        if on_error != "skip":
-            raise FileNotFoundError(f"{told}; data.on_error=skip goes on without them")
-        log.warning("%s; %s", told, consequence)
-    return present
-
-
-def read_list(train: str, val: str, test: str | None, root: str, classes: str | None, on_error: str) -> Catalogue:
+def read_list(train: str, val: str, test: str | None, root: str, names: str | None) -> Catalogue:
     """Your own lists: a video and its label on each line, as `path label`, `path,label` or `path<TAB>label`.
 
     train, val, test: the list files; without a test list, the validation videos are the test
     root: folder that paths in the lists are relative to
-    classes: a file with one class name a line; labels are then its names, or numbers from 0. Without it labels are
+    names: a file with one class name a line; labels are then its names, or numbers from 0. Without it labels are
         numbers from 0, or names, numbered in the order of the alphabet
-    on_error: raise, or skip, for videos that are not on disk
 
     A path may hold spaces: the label is what follows the last separator. Raises ValueError with file and line.
     """
@@ -110,21 +94,20 @@ def read_list(train: str, val: str, test: str | None, root: str, classes: str | 
         both = len(paths["train"] & paths[part])
         if both:
             log.warning("%d videos of %s are training videos too: figures on them say nothing", both, files[part])
-    names = _lines(Path(classes)) if classes else _names([row for found in rows.values() for row in found])
-    numbers = {name: i for i, name in enumerate(names)}
-    videos = {}
+    classes = read_lines(Path(names)) if names else _names([row for found in rows.values() for row in found])
+    numbers = {name: i for i, name in enumerate(classes)}
+    videos, disk = {}, Listing()
     for part, found in rows.items():
-        listed = [Video(str(Path(root, path)), _label(label, numbers, place)) for place, path, label in found]
-        present = _present(listed, on_error, root, "they are left out" if part == "train" else COUNTED)
-        videos[part] = present if part == "train" else listed  # what is not on disk counts as answered wrongly
-    return Catalogue(names, videos["train"], videos["val"], videos.get("test", videos["val"]))
+        videos[part] = [Video(str(Path(root, path)), _label(label, numbers, place)) for place, path, label in found]
+    missing = frozenset(video.path for listed in videos.values() for video in listed if video.path not in disk)
+    return Catalogue(classes, videos["train"], videos["val"], videos.get("test", videos["val"]), missing=missing)
 
 
 def _rows(file: Path) -> list[tuple[str, str, str]]:
     """(file:line, path, label) of each line. The separator is the one that the first line has: tab, comma, or space."""
     if not file.exists():
         raise FileNotFoundError(f"the list {file} does not exist")
-    lines = _text(file).splitlines()
+    lines = read_text(file).splitlines()
     first = next((line for line in lines if line.strip()), None)
     if first is None:
         raise ValueError(f"the list {file} is empty")

@@ -76,7 +76,7 @@ def read_motion(root: str, train: int, val: int, test: int, seed: int) -> Catalo
                 "the next run generates it anew"
             )
     twins = {CLASSES.index(a): CLASSES.index(b) for pair in TWINS for a, b in (pair, pair[::-1])}
-    return Catalogue(CLASSES, **splits, twins=twins)
+    return Catalogue(CLASSES, splits["train"], splits["val"], splits["test"], twins)
 
 
 def generate(root: str, manifest: dict[str, int]) -> None:

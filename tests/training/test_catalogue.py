@@ -1,0 +1,84 @@
+"""From the `data` node of a config to the videos: what stands beside the arguments of a data set works for all."""
+
+import pytest
+
+from tubelet.training.build import build_catalogue
+from tubelet.training.launch import compose_config
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A list of 8 videos of label 0, 4 of label 1, 2 of label 2, and one of each for validation; all on disk."""
+    lines = [(f"{label}_{i}.mp4", label) for label, number in enumerate((8, 4, 2)) for i in range(number)]
+    held_out = [(f"val_{label}.mp4", label) for label in range(3)]
+    for file, rows in (("train.txt", lines), ("val.txt", held_out)):
+        (tmp_path / file).write_text("".join(f"{name} {label}\n" for name, label in rows))
+        for name, _ in rows:
+            (tmp_path / name).touch()
+    return tmp_path
+
+
+def built(root, *overrides, data="list", needed=("train", "val", "test")):
+    own = [f"data.train={root}/train.txt", f"data.val={root}/val.txt"] if data == "list" else []
+    cfg = compose_config("train", ["run_dir=x", "name=x", f"data={data}", f"data.root={root}", *own, *overrides])
+    return build_catalogue(cfg.data, needed)
+
+
+def labels(videos):
+    return [video.label for video in videos]
+
+
+def test_classes_of_a_list_are_taken_in_the_order_asked_for(listed):
+    catalogue = built(listed, "data.classes=[2,0]")
+    assert catalogue.classes == ["2", "0"]
+    assert labels(catalogue.train) == [1] * 8 + [0] * 2
+    assert labels(catalogue.val) == [1, 0]
+
+
+def test_the_seed_of_the_run_chooses_the_share_unless_it_is_given(listed):
+    first = built(listed, "data.fraction=0.5").train
+    assert labels(first) == [0] * 4 + [1] * 2 + [2]
+    assert built(listed, "data.fraction=0.5", "seed=1").train != first
+    assert built(listed, "data.fraction=0.5", "seed=1", "data.fraction_seed=0").train == first
+
+
+def test_missing_videos_of_classes_that_are_not_taken_do_not_matter(listed):
+    (listed / "1_3.mp4").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 14 listed train videos are not on disk: \S*1_3.mp4"):
+        built(listed)
+    assert len(built(listed, "data.classes=['0','2']").train) == 10
+    assert labels(built(listed, "data.on_error=skip").train) == [0] * 8 + [1] * 3 + [2] * 2
+
+
+def test_missing_training_videos_do_not_stop_an_evaluation(listed):
+    for path in listed.glob("?_?.mp4"):
+        path.unlink()
+    assert labels(built(listed, needed=("test",)).test) == [0, 1, 2]
+
+
+def test_classes_of_a_folder_are_listed_alone(tmp_path):
+    for name in ("walk", "jump"):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            (tmp_path / name / f"{i}.mp4").touch()
+    (tmp_path / "single").mkdir()
+    (tmp_path / "single/0.mp4").touch()  # could not be split
+    catalogue = built(tmp_path, "data.classes=[walk,jump]", "data.fraction=0.3", data="folder")
+    assert catalogue.classes == ["walk", "jump"]
+    assert labels(catalogue.train) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data.fraction=half", "data.fraction=half is not a number"),
+        ("data.fraction=0", "data.fraction=0 is not a share above 0 and up to 1"),
+        ("data.classes=names.txt", "data.classes=names.txt is not a list of class names"),
+        ("data.classes=[0,7]", "data.classes: '7' is not one of the 3 classes"),
+        ("+data.fracton=0.5", "data.fracton: there is no such key; did you mean data.fraction?"),
+    ],
+)
+def test_a_wrong_value_is_named(override, told, listed):
+    with pytest.raises(ValueError, match=r"data\.") as caught:
+        built(listed, override)
+    assert told in str(caught.value)
