@@ -86,6 +86,12 @@ def test_videos_are_found_in_every_layout(folder, ending, root):
     assert [v.label for v in catalogue.val] == LABELS["val"]
 
 
+def test_files_of_another_edition_are_told(root, caplog):
+    fill(root, lambda part, _: part)
+    read_kinetics(str(root), 600, "val")
+    assert "train.csv names 3 classes, not the 600 of Kinetics-600" in caplog.text
+
+
 def test_a_replacement_is_taken_for_the_corrupted_file_by_the_first_11_letters(root):
     expected = fill(root, lambda part, _: part)
     better = touch(root, "replacement/replacement_for_corrupted_k400/-3B32lodo2M_000060_000070.mp4")

@@ -8,8 +8,8 @@ from tubelet.video.annotations import Catalogue, Video
 from tubelet.video.disk import class_folders, folders_in, list_videos, locate, read_lines, video_home
 
 GET_HMDB51 = (
-    "HMDB51 is at serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database: unpack hmdb51_org.rar, the rar "
-    "files in it, and test_train_splits.rar there"
+    "HMDB51 is at serre.lab.brown.edu/hmdb51.html: unpack hmdb51_org.rar, the rar files in it, and "
+    "test_train_splits.rar there"
 )
 LIST = re.compile(r"(.+)_test_split(\d+)\.txt")
 UNUSED, TRAIN, TEST = "0", "1", "2"

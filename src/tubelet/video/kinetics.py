@@ -5,6 +5,7 @@ digits each. That name is unlike all others of an edition, so it is found in wha
 """
 
 import csv
+import logging
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from tubelet.video.disk import (
     video_home,
 )
 
+log = logging.getLogger(__name__)
 WORDS = {"train": ("train",), "val": ("val", "validate", "validation", "valid"), "test": ("test",)}
 FOLDERS = ("{}", "videos/{}", "videos_{}", "{}_256")  # of the videos of a split
 REPLACED = ("replacement/replacement_for_corrupted_k400", "replacement_for_corrupted_k400", "replacement")
@@ -41,6 +43,8 @@ def read_kinetics(root: str, edition: int, test: str, videos: str | None = None)
         raise ValueError(f"data.edition={edition} is not 400, 600 or 700")
     train, val = (_csv_file(Path(root), part, edition) for part in ("train", "val"))
     listed = parse_kinetics(train, val, _csv_file(Path(root), "test", edition) if has_own_test(test) else None)
+    if len(listed.classes) != edition:
+        log.warning("%s names %d classes, not the %d of Kinetics-%d", train, len(listed.classes), edition, edition)
     home = video_home(root, videos)
     found = list_videos(class_folders(_split_folders(home), listed.classes))
     replaced = {name[:ID_LETTERS]: path for name, path in list_videos(_folders(home, REPLACED)).items()}
@@ -48,11 +52,11 @@ def read_kinetics(root: str, edition: int, test: str, videos: str | None = None)
         listed,
         find=lambda name: replaced.get(os.path.basename(name)[:ID_LETTERS]) or found.get(os.path.basename(name)),
         expected=lambda name: os.path.join(home, f"{name}.mp4"),
-        source=where_to_get(edition),
+        source=_where_to_get(edition),
     )
 
 
-def where_to_get(edition: int) -> str:
+def _where_to_get(edition: int) -> str:
     name = "k700_2020" if edition == 700 else f"k{edition}"
     return (
         f"Kinetics-{edition} is at github.com/cvdfoundation/kinetics-dataset: {name}_downloader.sh and "
@@ -65,7 +69,7 @@ def _csv_file(root: Path, part: str, edition: int) -> Path:
     file = find_file(root, [f"{start}{word}.csv" for start in before for word in WORDS[part]])
     if file is None:
         named = " or ".join(f"{word}.csv" for word in WORDS[part])
-        raise FileNotFoundError(f"data.root={root}: no {named} in it or in a folder of it. {where_to_get(edition)}")
+        raise FileNotFoundError(f"data.root={root}: no {named} in it or in a folder of it. {_where_to_get(edition)}")
     return file
 
 
