@@ -46,9 +46,10 @@ def write_numbered(
     pix_fmt: str = "yuv420p",
     size: tuple[int, int] = (HEIGHT, WIDTH),
     durations: Iterable[int] | None = None,
+    start: int = 0,
     **options: str,
 ) -> str:
-    """One file with a frame for each number; `durations` are milliseconds, for a frame rate that varies."""
+    """One file, a frame for each number; `durations`, from `start` on, are milliseconds, for an uneven frame rate."""
     with av.open(path, "w", format=container) as output:
         stream = output.add_stream(
             codec, rate=Fraction(FPS), options={key: str(value) for key, value in options.items()}
@@ -58,7 +59,7 @@ def write_numbered(
         times = None
         if durations is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
-            times = iter(np.cumsum([0, *durations]).tolist())
+            times = iter(np.cumsum([start, *durations]).tolist())
         for number in numbers:
             frame = av.VideoFrame.from_ndarray(numbered_frame(number, *size), format="rgb24")
             if times is not None:
@@ -86,11 +87,44 @@ def copy_packets(
     return target
 
 
+def pack_b_frames(source: str, target: str) -> str:
+    """An AVI of MPEG-4 with single B-frames -> one as DivX wrote them, a P- and a B-frame in one packet.
+
+    The packet that was the B-frame's holds a picture that is not coded; the decoder is told by the encoder's name.
+    """
+    told, not_coded = b"\x00\x00\x01\xb2DivX503b1393p", b"\x00\x00\x01\xb6\x50\x00\x7f"
+    with av.open(source) as opened:
+        packets = [bytes(packet) for packet in opened.demux(opened.streams.video[0]) if packet.size]
+    kinds = [data[data.index(b"\x00\x00\x01\xb6") + 4] >> 6 for data in packets]  # 0 I, 1 P, 2 B
+
+    def pack(place: int, packet: av.Packet) -> av.Packet:
+        data = packets[place]
+        if kinds[place] == 2:
+            data = not_coded
+        elif kinds[place + 1 : place + 2] == [2]:
+            data += packets[place + 1]
+        if kinds[place] == 0:
+            picture = data.index(b"\x00\x00\x01\xb6")
+            data = data[:picture] + told + data[picture:]
+        packed = av.Packet(data)
+        packed.pts = packed.dts = packet.dts
+        packed.time_base, packed.is_keyframe = packet.time_base, packet.is_keyframe
+        return packed
+
+    return copy_packets(source, target, pack)
+
+
 @pytest.fixture(scope="session")
 def files() -> SimpleNamespace:
     """The functions above, for the tests, which cannot import this file."""
     return SimpleNamespace(
-        write=write_numbered, numbers=read_numbers, frame=numbered_frame, copy=copy_packets, height=HEIGHT, width=WIDTH
+        write=write_numbered,
+        numbers=read_numbers,
+        frame=numbered_frame,
+        copy=copy_packets,
+        pack=pack_b_frames,
+        height=HEIGHT,
+        width=WIDTH,
     )
 
 

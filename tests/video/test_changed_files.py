@@ -8,7 +8,6 @@ import av
 import pytest
 import torch
 
-import tubelet.video.open
 from tubelet.video.decord import SeekingReader
 from tubelet.video.open import open_video
 from tubelet.video.reader import DecodeError
@@ -16,19 +15,15 @@ from tubelet.video.reader import DecodeError
 FPS = 25
 
 
-@pytest.fixture(autouse=True)
-def seek_in_small_files_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tubelet.video.open, "SEEK_PAYS", 0)
-
-
 @pytest.mark.parametrize("options", [{"movflags": "faststart"}, {"movflags": "frag_keyframe+empty_moov"}])
-def test_decord_seeks_in_a_file_with_its_index_in_front_or_in_fragments(
-    options: dict[str, str], closed_groups: str, files: SimpleNamespace, tmp_path: Path
+@pytest.mark.parametrize("reader", ["pyav_seek", "decord"])
+def test_readers_seek_in_a_file_with_its_index_in_front_or_in_fragments(
+    reader: str, options: dict[str, str], closed_groups: str, files: SimpleNamespace, tmp_path: Path
 ):
     path = files.copy(closed_groups, str(tmp_path / "a.mp4"), **options)
     for index in (0, 37, 61, 89):
-        with open_video(path) as opened:
-            assert (opened.name, opened.num_frames) == ("decord", 90)
+        with open_video(path, reader) as opened:
+            assert (opened.name, opened.num_frames) == (reader, 90)
             assert files.numbers(opened.read([index])) == [index]
 
 
@@ -82,7 +77,7 @@ def test_pictures_are_turned_as_the_file_asks(turn: str, closed_groups: str, fil
     turned.write_bytes(data)
     with open_video(closed_groups, "pyav") as upright:
         expected = torch.rot90(upright.read([3, 70, 41]), quarters, (2, 3))  # counterclockwise, as np.rot90
-    for reader in ("pyav", "decord"):
+    for reader in ("pyav", "pyav_seek", "decord"):
         with open_video(str(turned), reader) as opened:
             assert opened.name == reader
             assert opened.size == expected.shape[-2:]

@@ -72,7 +72,7 @@ def test_a_sample_holds_the_frames_of_its_clips_with_label_index_and_reader(
     assert {k: v for k, v in sample.items() if k != "video"} == {
         "label": 1,
         "index": 4,
-        "reader": "pyav",
+        "reader": "pyav_seek",
         "failure": "",
     }
 
@@ -265,7 +265,7 @@ def test_training_shows_another_video_with_its_own_label_and_keeps_the_reason(
     assert number % 32 == 0  # the first frame of the clip that starts at 0
     assert sample["index"] == number // 32 != 3
     assert sample["label"] == with_broken[sample["index"]].label
-    assert sample["reader"] == "pyav"
+    assert sample["reader"] == "pyav_seek"
     assert sample["failure"].startswith(f"{with_broken[3].path}: cannot open: ")
 
 

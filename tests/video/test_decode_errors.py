@@ -10,18 +10,13 @@ import av
 import numpy as np
 import pytest
 
-import tubelet.video.open
 from tubelet.video.decord import SeekingReader
 from tubelet.video.open import open_video
-from tubelet.video.pyav import LinearReader, write_video
+from tubelet.video.pyav import LinearReader, read_header, write_video
 from tubelet.video.reader import DecodeError, Reader
+from tubelet.video.seeking import KeyFrameReader
 
 FPS = 25
-
-
-@pytest.fixture(autouse=True)
-def seek_in_small_files_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tubelet.video.open, "SEEK_PAYS", 0)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +59,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("reader", ["auto", "decord", "pyav"])
+@pytest.mark.parametrize("reader", ["auto", "decord", "pyav", "pyav_seek"])
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_file_that_gives_no_frames_is_a_decode_error_in_one_line_with_its_path_and_stage(
     what: str, reader: str, broken: dict[str, str]
@@ -83,7 +78,7 @@ def test_a_file_that_gives_no_frames_is_a_decode_error_in_one_line_with_its_path
 def test_the_reason_names_what_is_wrong(broken: dict[str, str]):
     for what, reason in {
         "nothing": "No such file",
-        "a folder": "Is a directory",
+        "a folder": "the folder holds no picture",
         "sound alone": "no video stream",
         "a web page": "Invalid data",
     }.items():
@@ -103,7 +98,14 @@ def test_a_frame_size_that_changes_within_the_file_is_a_decode_error(files: Simp
             opened.read([5, opened.num_frames - 1])
 
 
-@pytest.mark.parametrize("make", [LinearReader, lambda path: SeekingReader(path, FPS)], ids=["pyav", "decord"])
+MAKERS = {
+    "pyav": LinearReader,
+    "pyav_seek": lambda path: KeyFrameReader(path, read_header(path)),
+    "decord": lambda path: SeekingReader(path, FPS),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_a_frame_past_the_end_is_an_error_and_never_another_frame(make: Callable[[str], Reader], closed_groups: str):
     with make(closed_groups) as opened, pytest.raises((IndexError, DecodeError)):
         opened.read([0, 90])
@@ -122,13 +124,14 @@ def test_a_decode_error_without_a_reason_says_so():
 
 
 def test_an_unknown_reader_is_a_value_error_that_lists_the_readers():
-    with pytest.raises(ValueError, match=r"data\.reader=opencv is unknown; the readers are auto, decord, pyav"):
+    with pytest.raises(
+        ValueError, match=r"data\.reader=opencv is unknown; the readers are auto, pyav, pyav_seek, decord"
+    ):
         open_video("never opened.mp4", "opencv")
 
 
 @pytest.mark.parametrize(("width", "height"), [(72, 64), (64, 48), (16, 24)])
-def test_a_size_that_decord_cannot_read_is_read_all_the_same(width, height, tmp_path, monkeypatch):
-    monkeypatch.setattr("tubelet.video.open.SEEK_PAYS", 0)
+def test_a_size_that_decord_cannot_read_is_read_all_the_same(width, height, tmp_path):
     path = str(tmp_path / "narrow.mp4")
     frames = [np.full((height, width, 3), 10 * i, dtype=np.uint8) for i in range(12)]
     write_video(path, frames, fps=10, qp="0")

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from tubelet.video.annotations import Video
-from tubelet.video.open import open_video
+from tubelet.video.open import DEFAULTS, ReadOptions, read_clips
 from tubelet.video.order import Draw
 from tubelet.video.reader import DecodeError
 from tubelet.video.sampling import Order
@@ -43,7 +43,7 @@ class VideoDataset(Dataset):
     sample: (num_frames, generator) -> frame numbers (K, T) of K clips
     order: what is done to the frame numbers of each clip
     transform: uint8 (T, C, H, W) -> views of one clip, uint8 (v, T, C, h, w); draws from torch's global generator
-    reader: auto, decord or pyav
+    reader, options: see open.py
     skip_errors: give a black clip and the reason in `failure` for a broken file, instead of raising DecodeError
     """
 
@@ -56,9 +56,10 @@ class VideoDataset(Dataset):
         seed: int,
         reader: str,
         skip_errors: bool,
+        options: ReadOptions = DEFAULTS,
     ):
         self.videos, self.sample, self.order, self.transform = videos, sample, order, transform
-        self.seed, self.reader, self.skip_errors = seed, reader, skip_errors
+        self.seed, self.reader, self.skip_errors, self.options = seed, reader, skip_errors, options
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -74,11 +75,12 @@ class VideoDataset(Dataset):
     def _load(self, draw: Draw) -> Sample:
         path, label = self.videos[draw.video]
         generator = Generator().manual_seed(sample_seed(self.seed, *draw, -1))
-        with open_video(path, self.reader) as reader:
-            clips = self.sample(reader.num_frames, generator)  # (K, T)
-            clips = torch.stack([self.order(clip, generator) for clip in clips])
-            frames = reader.read(clips.flatten().tolist()).unflatten(0, clips.shape)  # (K, T, C, H, W), decoded once
-            name = reader.name
+
+        def choose(num_frames: int) -> Tensor:
+            clips = self.sample(num_frames, generator)  # (K, T)
+            return torch.stack([self.order(clip, generator) for clip in clips])
+
+        frames, name = read_clips(path, choose, self.reader, None, self.options)  # (K, T, C, H, W)
         views = torch.cat([self._view(draw, k, clip) for k, clip in enumerate(frames)])  # (V, T, C, h, w)
         return self._sample(draw, views.transpose(1, 2).contiguous(), label, reader=name)
 

@@ -1,4 +1,4 @@
-"""The only file that imports decord: random access for files in which it is proven exact (see reader.py)."""
+"""The only file that imports decord: random access for files in which it is proven exact (see open.py)."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tubelet.video.reader import DecodeError, check_indices
+from tubelet.video.scaling import scale
 
 
 class SeekingReader:
@@ -15,11 +16,11 @@ class SeekingReader:
 
     name = "decord"
 
-    def __init__(self, path: str, fps: float):
+    def __init__(self, path: str, fps: float, short_side: int | None = None):
         import decord  # imported late: a machine that only reads through PyAV need not have it
 
         decord.logging.set_level(decord.logging.QUIET)
-        self._path = path
+        self._path, self._short_side = path, short_side
         try:
             self._video = decord.VideoReader(path, num_threads=1)
             self.num_frames = len(self._video)
@@ -41,7 +42,7 @@ class SeekingReader:
             frames = self._video.get_batch(wanted).asnumpy()  # (T, H, W, C)
         except Exception as error:
             raise DecodeError(self._path, "decode", _reason(error)) from error
-        return torch.from_numpy(frames)[torch.from_numpy(places)].permute(0, 3, 1, 2)
+        return scale(torch.from_numpy(frames[places]).permute(0, 3, 1, 2), self._short_side)
 
     def close(self) -> None:
         self._video = None

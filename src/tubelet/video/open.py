@@ -1,46 +1,138 @@
 """Opening a video file with whichever decoder reads that file exactly."""
 
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
 from tubelet.video.decord import SeekingReader
+from tubelet.video.frames import FramesReader, check_names
+from tubelet.video.index import Entry
 from tubelet.video.pyav import Header, LinearReader, read_header
 from tubelet.video.reader import DecodeError, Reader
+from tubelet.video.seeking import KeyFrameReader
+from tubelet.video.time_limit import within
+from tubelet.video.torchcodec import TorchcodecReader, decoder_class
 
-READERS = ("auto", "decord", "pyav")
-# (container, codec) pairs in which decord's seeking proved equal to linear reading, by tests/video/test_readers.py,
+READERS = ("auto", "pyav", "pyav_seek", "decord", "torchcodec", "frames")
+# (container, codec) pairs in which a reader's seeking proved equal to linear reading, by tests/video/test_readers.py,
 # provided that the header check of each file holds (see `Header.seekable`). All else is read from its first frame on.
-EXACT_SEEK = {("mp4", "h264"), ("matroska", "h264"), ("matroska", "vp9"), ("matroska", "vp8")}
-SEEK_PAYS = 8_000_000  # decoded pixels: below, reading the whole file costs less than decord's start (about 10 ms)
+BY_DECORD = {("mp4", "h264"), ("matroska", "h264"), ("matroska", "vp9"), ("matroska", "vp8")}
+HEVC = {("mp4", "hevc"), ("matroska", "hevc")}
+EXACT_SEEK = {
+    "pyav_seek": BY_DECORD | HEVC | {("avi", "mpeg4")},
+    "decord": BY_DECORD,
+    "torchcodec": BY_DECORD | HEVC,
+}
+# Where an entry of the index may say that seeking is exact: others give no time to each frame that could be relied on.
+CONTAINERS = {
+    "pyav_seek": {"mp4", "matroska", "avi"},
+    "decord": {"mp4", "matroska", "avi"},
+    "torchcodec": {"mp4", "matroska"},
+}
 
 
-def open_video(path: str, reader: str = "auto") -> Reader:
-    """Open a file with `auto` (decord where its seeking is proven exact and pays, else PyAV), `decord` or `pyav`.
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files are read, beside the reader.
 
-    Raises DecodeError, also where decord is asked for and would not be exact.
+    short_side: pixels; frames with a short side of more than twice that come scaled to it; None: never scaled
+    time_limit: seconds for one video
+    frame_names, first_frame: of folders of frames, see `FramesReader`
+    """
+
+    short_side: int | None = None
+    time_limit: float = 20.0
+    frame_names: str | None = None
+    first_frame: int | None = None
+
+
+DEFAULTS = ReadOptions()
+
+
+def check_reader(reader: str, options: ReadOptions) -> None:
+    """Raises ValueError where the settings are not right, or the reader is not installed."""
+    if reader not in READERS:
+        raise ValueError(f"data.reader={reader} is unknown; the readers are {', '.join(READERS)}")
+    if options.time_limit <= 0:
+        raise ValueError(f"data.time_limit={options.time_limit} is not a positive number of seconds")
+    check_names(options.frame_names)
+    if reader == "torchcodec":
+        decoder_class()
+
+
+def open_video(path: str, reader: str = "auto", entry: Entry | None = None, options: ReadOptions = DEFAULTS) -> Reader:
+    """Open a file with `auto` (PyAV, seeking where that is proven exact; a folder as frames), or with the reader named.
+
+    An entry of the index that is not current is left aside. Raises DecodeError, also where a seeking reader is asked
+    for and would not be exact.
     """
     if reader not in READERS:
         raise ValueError(f"data.reader={reader} is unknown; the readers are {', '.join(READERS)}")
-    if reader == "pyav":
-        return LinearReader(path)
+    if reader == "frames" or (reader == "auto" and os.path.isdir(path)):
+        return FramesReader(path, options.frame_names, options.first_frame, options.short_side)
+    known = entry if entry is not None and _holds(entry) else None
+    if reader == "pyav" or (reader == "auto" and known and not _worth_seeking(known)):
+        return LinearReader(path, known, options.short_side)
     header = read_header(path)
-    exact = (header.container, header.codec) in EXACT_SEEK and header.seekable
-    if exact and (reader == "decord" or header.num_pixels > SEEK_PAYS):
-        opened = _seeking(path, header)
-        if opened is not None:
+    seeking = "pyav_seek" if reader == "auto" else reader
+    if _exact(seeking, header, known):
+        opened = open_seeking(path, seeking, header, options.short_side)
+        if opened.num_frames == len(header.times):
             return opened
+        opened.close()
+    if reader == "auto":
+        return LinearReader(path, known, options.short_side)
+    kind = f"{header.container}/{header.codec}"
+    raise DecodeError(path, "open", f"{reader}'s seeking is not proven exact in this {kind} file; use data.reader=auto")
+
+
+def open_seeking(path: str, reader: str, header: Header, short_side: int | None = None) -> Reader:
+    """Open a file with a reader that seeks, whether or not it is exact there. Raises DecodeError."""
+    if reader == "pyav_seek":
+        return KeyFrameReader(path, header, short_side)
     if reader == "decord":
-        pair = f"{header.container}/{header.codec}"
-        raise DecodeError(
-            path, "open", f"decord's seeking is not proven exact in this {pair} file; use data.reader=auto"
-        )
-    return LinearReader(path)
+        return SeekingReader(path, header.fps, short_side)
+    return TorchcodecReader(path, header.fps, short_side)
 
 
-def _seeking(path: str, header: Header) -> SeekingReader | None:
-    """decord on a file whose header promises exact seeking; None where decord cannot open it or counts otherwise."""
+def may_seek(reader: str, header: Header) -> bool:
+    """Whether an entry of the index may say of this file that the reader's seeking is exact."""
+    return header.timed and header.container in CONTAINERS[reader]
+
+
+def _exact(reader: str, header: Header, entry: Entry | None) -> bool:
+    if entry is not None and reader in entry.exact:
+        return entry.exact[reader] and entry.num_frames == len(header.times) and may_seek(reader, header)
+    proven = (header.container, header.codec) in EXACT_SEEK[reader] and header.seekable
+    return proven and (reader == "pyav_seek" or header.plain)
+
+
+def _holds(entry: Entry) -> bool:
+    """Whether the entry tells of frames, and its file is what it was."""
     try:
-        opened = SeekingReader(path, header.fps)
-    except DecodeError:
-        return None
-    if opened.num_frames == header.num_packets:
-        return opened
-    opened.close()
-    return None
+        return entry.num_frames > 0 and entry.is_current()
+    except OSError:
+        return False
+
+
+def _worth_seeking(entry: Entry) -> bool:
+    """Whether the entry tells of a key frame to seek to, and does not say that this is inexact."""
+    return len(entry.key_frames) > 1 and entry.exact.get("pyav_seek", True)
+
+
+def read_clips(
+    path: str, choose: Callable[[int], Tensor], reader: str, entry: Entry | None, options: ReadOptions
+) -> tuple[Tensor, str]:
+    """(K, T) frame numbers, chosen from the number of frames -> uint8 (K, T, C, H, W), decoded once; the reader's name.
+
+    Raises DecodeError, also where that takes longer than `options.time_limit`.
+    """
+
+    def read() -> tuple[Tensor, str]:
+        with open_video(path, reader, entry, options) as opened:
+            clips = choose(opened.num_frames)
+            return opened.read(clips.flatten().tolist()).unflatten(0, clips.shape), opened.name
+
+    return within(options.time_limit, path, read)

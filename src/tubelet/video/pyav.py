@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Self
 
 import av
 import numpy as np
@@ -13,32 +14,47 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
+from tubelet.video.bitstream import shows_one, starts_afresh
+from tubelet.video.index import Entry
 from tubelet.video.reader import DecodeError, check_indices
+from tubelet.video.scaling import scaled_size
 
 logging.getLogger("libav").setLevel(logging.CRITICAL)  # reasons reach the user through DecodeError, once
 
 CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
 KEPT_BYTES = 256 * 2**20  # a file whose decoded frames fit in this is decoded once, a larger one twice
-IDR, SLICE = 5, 1  # H.264 unit types, ITU-T H.264 table 7-1
 NOT_BY_DECORD = {16, 24, 48, 72}  # pixels: it opens pictures that wide, but fails to read them; heights after turning
-VP8_SHOW_FRAME = 0x10  # bit of a packet's first byte, RFC 6386 section 9.1; clear in frames that are only referred to
+Opened = tuple[av.container.InputContainer, av.VideoStream]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the packets of a file say without decoding. A few milliseconds for a ten-second clip."""
+    """What the packets of a file say without decoding. One or two milliseconds for a ten-second clip.
+
+    container, codec: as `CONTAINERS` and FFmpeg name them
+    timed: each packet shows one frame, at a time of its own, and none is lacking
+    seekable: timed, and each key frame starts afresh
+    plain: the file has one video stream, of a size that decord can read
+    times: when each frame is shown, in the order of the frames and in the unit of the stream; empty if not timed
+    key_frames: numbers of the frames at which decoding can begin; empty if not timed
+    """
 
     container: str
     codec: str
-    num_packets: int
-    num_pixels: int  # of all frames
     fps: float
-    seekable: bool  # each packet shows one frame, at a time of its own, and each key frame starts afresh
+    timed: bool
+    seekable: bool
+    plain: bool
+    times: tuple[int, ...]
+    key_frames: tuple[int, ...]
 
 
 @contextmanager
-def _open(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The file and its best video stream; every error of opening or decoding becomes a DecodeError."""
+def open_stream(path: str, strict: bool = False) -> Iterator[Opened]:
+    """The file and its best video stream; every error of opening or decoding becomes a DecodeError.
+
+    strict: also what a decoder would conceal otherwise, by parts of other frames
+    """
     stage = "open"
     try:
         with av.open(os.fspath(path)) as container:
@@ -46,6 +62,8 @@ def _open(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStre
             if not isinstance(stream, av.VideoStream):
                 raise DecodeError(path, "open", "the file has no video stream")
             stream.thread_type = "NONE"  # decoder threads beside worker processes cost time, and can deadlock
+            if strict:
+                stream.codec_context.options = {"err_detect": "explode"}
             stage = "decode"
             yield container, stream
     except DecodeError:
@@ -55,36 +73,61 @@ def _open(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStre
 
 
 def read_header(path: str) -> Header:
-    """Walk the packets of a file. Raises DecodeError."""
-    with _open(path) as (container, stream):
-        packets = [packet for packet in container.demux(stream) if packet.size]
-        times = {packet.pts for packet in packets}
-        codec = stream.codec_context.name
-        starts_afresh = all(_is_idr(packet, stream) for packet in packets if packet.is_keyframe) or codec != "h264"
-        one_frame_each = None not in times and len(times) == len(packets) and not any(p.is_discard for p in packets)
-        shown = codec != "vp8" or all(memoryview(packet)[0] & VP8_SHOW_FRAME for packet in packets)
-        sized = not {stream.width, stream.height} & NOT_BY_DECORD
-        alone = len(container.streams.video) == 1  # of several streams, decord and PyAV may choose another one
-        seekable = (
-            bool(packets) and packets[0].is_keyframe and one_frame_each and starts_afresh and shown and alone and sized
-        )
+    """Walk the packets of a file, up to the first one that is not `timed`. Raises DecodeError."""
+    with open_stream(path) as (container, stream):
+        times, key_times, afresh = _walk(container, stream)
+        shown = sorted(times)
+        numbers = {time: number for number, time in enumerate(shown)}
         name = container.format.name
-        num_pixels = len(packets) * stream.width * stream.height
-        return Header(CONTAINERS.get(name, name), codec, len(packets), num_pixels, _fps(stream), seekable)
+        return Header(
+            container=CONTAINERS.get(name, name),
+            codec=stream.codec_context.name,
+            fps=_fps(stream),
+            timed=bool(times),
+            seekable=bool(times) and afresh,
+            plain=len(container.streams.video) == 1 and not {stream.width, stream.height} & NOT_BY_DECORD,
+            times=tuple(shown),
+            key_frames=tuple(sorted(numbers[time] for time in key_times)),
+        )
 
 
-def _is_idr(packet: av.Packet, stream: av.VideoStream) -> bool:
-    """Whether an H.264 key frame cuts all references to frames before it; in an open group of pictures it does not."""
-    extra = stream.codec_context.extradata or b""
-    if len(extra) < 5 or extra[0] != 1:
-        return False  # not the length-prefixed layout of mp4 and Matroska: not proven, so no seeking
-    width, data, at = (extra[4] & 3) + 1, bytes(packet), 0
-    while at + width < len(data):
-        kind = data[at + width] & 31
-        if kind in (IDR, SLICE):
-            return kind == IDR
-        at += width + int.from_bytes(data[at : at + width], "big")
-    return False
+def _walk(container: av.container.InputContainer, stream: av.VideoStream) -> tuple[list[int], list[int], bool]:
+    """Times of all packets and of the key frames, as they follow in the file; whether each key frame starts afresh.
+
+    The lists are empty where packets are not as `Header.timed` says.
+    """
+    codec, extra = stream.codec_context.name, stream.codec_context.extradata or b""
+    times, key_times, afresh = [], [], True
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        data = bytes(packet)
+        shown = not (packet.is_discard or packet.is_corrupt) and shows_one(codec, data, stream.width * stream.height)
+        if packet.pts is None or not shown:
+            return [], [], False
+        times.append(packet.pts)
+        if packet.is_keyframe:
+            key_times.append(packet.pts)
+            afresh = afresh and starts_afresh(codec, extra, data)
+    promised = stream.frames or len(times)  # 0 where the file does not say
+    first = times[0] if times and key_times[:1] == times[:1] else None
+    if first is None or first != min(times) or len(set(times)) != promised or len(times) != promised:
+        return [], [], False
+    return times, key_times, afresh
+
+
+def frames_from(opened: Opened, time: int | None) -> Iterator[av.VideoFrame]:
+    """The frames from the key frame shown at `time` on, or from one before it; None: from the beginning of a file.
+
+    None at all where the seek does not land on a key frame.
+    """
+    container, stream = opened
+    if time is not None:
+        container.seek(time, stream=stream)
+    for place, packet in enumerate(container.demux(stream)):
+        if time is not None and place == 0 and not (packet.is_keyframe and packet.pts is not None):
+            return
+        yield from packet.decode()
 
 
 def _fps(stream: av.VideoStream) -> float:
@@ -92,19 +135,69 @@ def _fps(stream: av.VideoStream) -> float:
     return float(rate) if rate else 0.0
 
 
-class LinearReader:
+class PyavReader:
+    """What the reader below and the one that seeks (seeking.py) share: pictures from frames."""
+
+    num_frames: int
+
+    def __init__(self, path: str, short_side: int | None):
+        self.path, self.short_side = path, short_side
+        self._converter = VideoReformatter()  # one for all frames: setting it up costs more than a small frame
+
+    def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        """uint8 (H, W, C), turned as the file asks for: unlike decord, PyAV leaves that to its caller."""
+        turns = round(frame.rotation / 90) % 4  # counterclockwise quarter turns
+        height, width = scaled_size(frame.height, frame.width, self.short_side)
+        image = self._converter.reformat(frame, width, height, format="rgb24").to_ndarray()
+        return np.ascontiguousarray(np.rot90(image, turns))
+
+    def stack(self, images: Mapping[int, np.ndarray], indices: Sequence[int]) -> Tensor:
+        """Pictures by their number -> uint8 (T, C, H, W)."""
+        try:
+            frames = np.stack([images[int(i)] for i in indices])  # (T, H, W, C)
+        except ValueError as error:
+            raise DecodeError(self.path, "decode", "the frame size changes within the file") from error
+        return torch.from_numpy(frames).permute(0, 3, 1, 2)
+
+    def read(self, indices: Sequence[int]) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height, width in pixels."""
+        _, _, height, width = self.read([0]).shape
+        return height, width
+
+    def close(self) -> None:
+        """Nothing stays open between reads."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class LinearReader(PyavReader):
     """Decodes from the first frame on and never seeks: exact on every file, and the reference in the tests.
 
-    The number of frames is known only after decoding all of them. Frames of a small file are kept while counting (not
-    yet converted to RGB, so cheaply), a large file is decoded again for the frames wanted.
+    Where no entry of the index tells it, the number of frames is known only after decoding all of them. Frames of a
+    small file are kept while counting (not yet converted to RGB, so cheaply), a large file is decoded again for the
+    frames wanted. With an entry, decoding ends at the last frame wanted.
     """
 
     name = "pyav"
 
-    def __init__(self, path: str):
-        self._path = path
-        self._kept: list[av.VideoFrame] | None = []
-        self._converter = VideoReformatter()  # one for all frames: setting it up costs more than a small frame
+    def __init__(self, path: str, entry: Entry | None = None, short_side: int | None = None):
+        super().__init__(path, short_side)
+        self._kept: list[av.VideoFrame] | None = None
+        if entry is not None:
+            self.num_frames, self.fps = entry.num_frames, entry.fps
+        else:
+            self._count()
+
+    def _count(self) -> None:
+        self._kept = []
         self.num_frames, num_bytes = 0, 0
         for frame in self._frames():
             self.num_frames += 1
@@ -114,49 +207,29 @@ class LinearReader:
             if self._kept is not None:
                 self._kept.append(frame)
         if not self.num_frames:
-            raise DecodeError(path, "decode", "the video stream holds no frame")
+            raise DecodeError(self.path, "decode", "the video stream holds no frame")
 
     def _frames(self) -> Iterator[av.VideoFrame]:
-        with _open(self._path) as (container, stream):
+        with open_stream(self.path) as (container, stream):
             self.fps = _fps(stream)
             yield from container.decode(stream)
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height, width in pixels."""
-        _, _, height, width = self.read([0]).shape
-        return height, width
-
     def read(self, indices: Sequence[int]) -> Tensor:
         """Frame numbers -> uint8 RGB (T, C, H, W)."""
-        check_indices(self._path, indices, self.num_frames)
+        check_indices(self.path, indices, self.num_frames)
         wanted = {int(i) for i in indices}
         images: dict[int, np.ndarray] = {}
         for i, frame in enumerate(self._frames() if self._kept is None else self._kept):
             if i in wanted:
-                images[i] = self._to_rgb(frame)
+                images[i] = self.to_rgb(frame)
             if len(images) == len(wanted):
                 break
-        try:
-            frames = np.stack([images[int(i)] for i in indices])  # (T, H, W, C)
-        except ValueError as error:
-            raise DecodeError(self._path, "decode", "the frame size changes within the file") from error
-        return torch.from_numpy(frames).permute(0, 3, 1, 2)
-
-    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """uint8 (H, W, C), turned as the file asks for: unlike decord, PyAV leaves that to its caller."""
-        turns = round(frame.rotation / 90) % 4  # counterclockwise quarter turns
-        image = self._converter.reformat(frame, format="rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(image, turns))
+        if len(images) < len(wanted):
+            raise DecodeError(self.path, "decode", f"it ends before frame {max(wanted)} of {self.num_frames}")
+        return self.stack(images, indices)
 
     def close(self) -> None:
         self._kept = None
-
-    def __enter__(self) -> "LinearReader":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def write_video(path: str, frames: Iterable[np.ndarray], fps: int, codec: str = "libx264", **options: str) -> None:

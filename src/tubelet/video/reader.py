@@ -37,7 +37,7 @@ class Reader(Protocol):
 
     name: str
     num_frames: int
-    fps: float  # average frames a second
+    fps: float  # average frames a second, 0 where the file does not say
 
     @property
     def size(self) -> tuple[int, int]:
@@ -48,6 +48,7 @@ class Reader(Protocol):
         """Frame numbers in any order, repeats allowed -> uint8 RGB (T, C, H, W). Raises DecodeError."""
         ...
 
+    def close(self) -> None: ...
     def __enter__(self) -> Reader: ...
     def __exit__(self, *exc: object) -> None: ...
 
