@@ -32,7 +32,9 @@ GIVEN_BY_CODE = {  # what build.py hands to a target beside its yaml
     "tubelet.layers.pooling.Depthwise": {"dim", "stride"},
     "tubelet.layers.position.SpaceTime": {"t", "s", "dim", "class_token"},
 }
-ASKED_FOR = {"list": ("data.train=x", "data.val=x")}  # what a user must give for a data set, beside its root
+ASKED_FOR = dict.fromkeys(
+    ("list", "frame_list"), ("data.train=x", "data.val=x")
+)  # what a user must give for a data set, beside its root
 
 
 def names(group):

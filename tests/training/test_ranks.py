@@ -46,7 +46,7 @@ def test_two_ranks_write_one_set_of_files_and_count_every_video_once(both):
     one, two = (json.loads((folder / "metrics.json").read_text()) for folder in both)
     assert two["status"] == "finished"
     assert two["test"]["videos"] == one["test"]["videos"] == 16
-    assert two["readers"] == one["readers"] == {"pyav": 24 + 2 * 8 + 16}
+    assert two["readers"] == one["readers"] == {"pyav_seek": 24 + 2 * 8 + 16}
     assert sorted(path.name for path in both[0].iterdir()) == sorted(path.name for path in both[1].iterdir())
 
 

@@ -44,7 +44,7 @@ def test_a_run_leaves_its_config_metrics_predictions_checkpoints_and_wandb_files
     assert record["test"]["videos"] == 16
     assert record["failures"] == {}
     # 24 videos for 2 epochs, 8 validated twice and once before training, 16 tested
-    assert record["readers"] == {"pyav": 24 * 2 + 8 * 3 + 16}
+    assert record["readers"] == {"pyav_seek": 24 * 2 + 8 * 3 + 16}
     assert "8 frames, stride 2, short side 56, crop 48" in record["test"]["protocol"]
     assert len(rows(folder / "predictions.csv")) == 16
     assert {"train/loss", "val/top1", "lr-AdamW/pg1"} <= set(rows(folder / "metrics.csv")[0])

@@ -17,6 +17,7 @@ DATA_SETS = {  # and of its data, only these functions are called
     "tubelet.video.annotations.read_folder",
     "tubelet.video.hmdb51.read_hmdb51",
     "tubelet.video.kinetics.read_kinetics",
+    "tubelet.video.frame_lists.read_frame_list",
     "tubelet.video.lists.read_list",
     "tubelet.video.lists.read_ucf101",
     "tubelet.video.motion.read_motion",

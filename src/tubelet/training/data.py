@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from tubelet.training.resume import ResumableLoader
 from tubelet.video.annotations import Catalogue
 from tubelet.video.dataset import TrainingDataset, VideoDataset
-from tubelet.video.open import READERS
+from tubelet.video.open import ReadOptions, check_reader
 from tubelet.video.order import EvaluationOrder, TrainingOrder
 from tubelet.video.processes import leave_the_group
 from tubelet.video.sampling import Order
@@ -27,7 +27,8 @@ class VideoData(L.LightningDataModule):
     batch_size: videos of one batch on one device
     eval_batch_size: the same in validation and test; None takes batch_size
     num_workers: decoding processes of each rank; 0 decodes in the training process
-    reader: auto, decord or pyav
+    reader, time_limit, frame_names, first_frame: see open.py
+    scale_while_decoding: frames with a short side of more than twice clip.resize are scaled to it by their reader
     on_error: raise stops at the first broken file; skip goes on, in training with another video in its place,
         in evaluation counting it as answered wrongly; both are counted and named
     """
@@ -46,6 +47,10 @@ class VideoData(L.LightningDataModule):
         num_workers: int,
         reader: str,
         on_error: str,
+        time_limit: float = 20.0,
+        scale_while_decoding: bool = True,
+        frame_names: str | None = None,
+        first_frame: int | None = None,
     ):
         super().__init__()
         if on_error not in ("raise", "skip"):
@@ -55,8 +60,8 @@ class VideoData(L.LightningDataModule):
                 raise ValueError(f"data.{key}={value} is not a whole number of at least {least}")
         if eval_batch_size is not None and eval_batch_size < 1:
             raise ValueError(f"data.eval_batch_size={eval_batch_size} is not a whole number of at least 1")
-        if reader not in READERS:
-            raise ValueError(f"data.reader={reader} is unknown; the readers are {', '.join(READERS)}")
+        options = ReadOptions(clip["resize"] if scale_while_decoding else None, time_limit, frame_names, first_frame)
+        check_reader(reader, options)
         if not isinstance(clip["crop"], int):
             raise ValueError(f"clip.crop={clip['crop']}: videos are cropped to squares; give one number of pixels")
         if clip["stride"] < 1:
@@ -64,7 +69,8 @@ class VideoData(L.LightningDataModule):
         self.catalogue, self.seed, self.step = catalogue, seed, step
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers = num_workers
-        shared = {"order": order, "seed": seed, "reader": reader, "skip_errors": on_error == "skip"}
+        reading = {"reader": reader, "options": options, "skip_errors": on_error == "skip"}
+        shared = {"order": order, "seed": seed, **reading}
         training = TrainingView(clip, without_untrue_flips(augment, catalogue.classes))
         self.train_set = TrainingDataset(catalogue.train, training.sample, transform=training.transform, **shared)
         validation, test = TestViews(clip, 1, 1), TestViews(clip, views["clips"], views["crops"])

@@ -39,7 +39,11 @@ SIZES = ("model.", "clip.", "views.")  # whose numbers keep the sign that they h
 NAMED_FREELY = {"augment", "callbacks", "logger"}  # mappings whose keys are names that the user may choose
 CHOOSING = {"classes", "fraction", "fraction_seed"}  # of `data`: which part of any data set is used
 BESIDE_TARGET = {  # see build.py
-    "data": {"batch_size", "eval_batch_size", "num_workers", "reader", "on_error", *CHOOSING},
+    "data": {
+        *("batch_size", "eval_batch_size", "num_workers", "reader", "on_error"),
+        *("time_limit", "scale_while_decoding", "frame_names", "first_frame"),
+        *CHOOSING,
+    },
     "model": STARTING_KEYS,
 }
 

@@ -18,12 +18,12 @@ from tubelet.video.torchcodec import TorchcodecReader, decoder_class
 READERS = ("auto", "pyav", "pyav_seek", "decord", "torchcodec", "frames")
 # (container, codec) pairs in which a reader's seeking proved equal to linear reading, by tests/video/test_readers.py,
 # provided that the header check of each file holds (see `Header.seekable`). All else is read from its first frame on.
-BY_DECORD = {("mp4", "h264"), ("matroska", "h264"), ("matroska", "vp9"), ("matroska", "vp8")}
+PROVEN = {("mp4", "h264"), ("matroska", "h264"), ("matroska", "vp9"), ("matroska", "vp8")}
 HEVC = {("mp4", "hevc"), ("matroska", "hevc")}
 EXACT_SEEK = {
-    "pyav_seek": BY_DECORD | HEVC | {("avi", "mpeg4")},
-    "decord": BY_DECORD,
-    "torchcodec": BY_DECORD | HEVC,
+    "pyav_seek": PROVEN | HEVC | {("avi", "mpeg4")},
+    "decord": PROVEN,
+    "torchcodec": PROVEN | HEVC,
 }
 # Where an entry of the index may say that seeking is exact: others give no time to each frame that could be relied on.
 CONTAINERS = {
@@ -53,13 +53,17 @@ DEFAULTS = ReadOptions()
 
 def check_reader(reader: str, options: ReadOptions) -> None:
     """Raises ValueError where the settings are not right, or the reader is not installed."""
-    if reader not in READERS:
-        raise ValueError(f"data.reader={reader} is unknown; the readers are {', '.join(READERS)}")
+    _check_name(reader)
     if options.time_limit <= 0:
         raise ValueError(f"data.time_limit={options.time_limit} is not a positive number of seconds")
     check_names(options.frame_names)
     if reader == "torchcodec":
         decoder_class()
+
+
+def _check_name(reader: str) -> None:
+    if reader not in READERS:
+        raise ValueError(f"data.reader={reader} is unknown; the readers are {', '.join(READERS)}")
 
 
 def open_video(path: str, reader: str = "auto", entry: Entry | None = None, options: ReadOptions = DEFAULTS) -> Reader:
@@ -68,8 +72,7 @@ def open_video(path: str, reader: str = "auto", entry: Entry | None = None, opti
     An entry of the index that is not current is left aside. Raises DecodeError, also where a seeking reader is asked
     for and would not be exact.
     """
-    if reader not in READERS:
-        raise ValueError(f"data.reader={reader} is unknown; the readers are {', '.join(READERS)}")
+    _check_name(reader)
     if reader == "frames" or (reader == "auto" and os.path.isdir(path)):
         return FramesReader(path, options.frame_names, options.first_frame, options.short_side)
     known = entry if entry is not None and _holds(entry) else None

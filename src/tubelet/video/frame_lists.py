@@ -1,0 +1,103 @@
+"""SlowFast's lists of extracted frames: a line for each frame, `original_vido_id video_id frame_id path labels`."""
+
+import csv
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tubelet.video.annotations import Catalogue, Video
+from tubelet.video.frames import NUMBER
+
+log = logging.getLogger(__name__)
+HEADER = ["original_vido_id", "video_id", "frame_id", "path", "labels"]  # their spelling
+
+
+@dataclass
+class Listed:
+    """One video of a list: place is file:line of its first frame, folder and numbers are those of its pictures."""
+
+    place: str
+    folder: str
+    label: int
+    numbers: list[int]
+
+
+def read_frame_list(train: str, val: str, test: str | None, root: str, classes: str | None, on_error: str) -> Catalogue:
+    """Lists of frames as SlowFast has them for Something-Something and Charades, with one label a video.
+
+    train, val, test: the csv files, separated by spaces; without a test list, the validation videos are the test
+    root: folder that the paths in the lists are relative to
+    classes: a file with one class name a line; None: the labels are the names
+    on_error: raise, or skip, for videos of which no frame is on disk
+
+    A video is the folder of its frames, which must all be listed. Raises ValueError with file and line.
+    """
+    found = {part: list(_listed(Path(file))) for part, file in (("train", train), ("val", val), ("test", test)) if file}
+    most = max(listed.label for part in found.values() for listed in part)
+    names = Path(classes).read_text("utf-8").split("\n") if classes else [str(label) for label in range(most + 1)]
+    names = [name.strip() for name in names if name.strip()]
+    if most >= len(names):
+        raise ValueError(f"data.classes={classes} names {len(names)} classes, and the largest label is {most}")
+    videos = {}
+    for part, listed in found.items():
+        lacking = [one for one in listed if not _on_disk(one, root)]
+        if lacking and on_error != "skip":
+            named = f"{lacking[0].place}: {Path(root, lacking[0].folder)}"
+            raise FileNotFoundError(f"{len(lacking)} of {len(listed)} listed videos are not on disk, first {named}")
+        if lacking:
+            log.warning("%s: %d of %d listed videos are not on disk", part, len(lacking), len(listed))
+        kept = [one for one in listed if part != "train" or one not in lacking]  # evaluation counts them as wrong
+        videos[part] = [Video(str(Path(root, one.folder)), one.label) for one in kept]
+    return Catalogue(names, videos["train"], videos["val"], videos.get("test", videos["val"]))
+
+
+def _listed(file: Path) -> Iterator[Listed]:
+    if not file.exists():
+        raise FileNotFoundError(f"the list {file} does not exist")
+    video, current = "", None
+    with open(file, encoding="utf-8-sig", newline="") as opened:
+        rows = csv.reader(opened, delimiter=" ")
+        if next(rows, None) != HEADER:
+            raise ValueError(f"{file}:1: expected the header '{' '.join(HEADER)}'")
+        for row in rows:
+            place = f"{file}:{rows.line_num}"
+            if len(row) != len(HEADER):
+                raise ValueError(f"{place}: expected {len(HEADER)} words separated by one space, found {len(row)}")
+            folder, number, label = _frame(place, row)
+            if current is None or row[0] != video:
+                if current is not None:
+                    yield current
+                video, current = row[0], Listed(place, folder, label, [])
+            if (folder, label) != (current.folder, current.label):
+                raise ValueError(f"{place}: frames of {video} are in two folders or have two labels")
+            if current.numbers and number != current.numbers[-1] + 1:
+                raise ValueError(f"{place}: frame {number} of {video} follows {current.numbers[-1]}")
+            current.numbers.append(number)
+    if current is None:
+        raise ValueError(f"the list {file} holds no frame")
+    yield current
+
+
+def _frame(place: str, row: list[str]) -> tuple[str, int, int]:
+    """Folder, number and label of a line."""
+    *_, path, label = row
+    folder, _, name = path.rpartition("/")
+    match = NUMBER.match(name)
+    if not match:
+        raise ValueError(f"{place}: there is no number in the file name of {path}")
+    if not label.isdigit():
+        raise ValueError(f"{place}: label {label!r} is not one number from 0; a video has one label here")
+    return folder, int(match[2]), int(label)
+
+
+def _on_disk(listed: Listed, root: str) -> bool:
+    """Raises ValueError where the folder holds other pictures too: they would be taken for frames of the video."""
+    folder = Path(root, listed.folder)
+    if not folder.is_dir():
+        return False
+    num_files = sum(NUMBER.match(name) is not None for name in os.listdir(folder))
+    if num_files != len(listed.numbers):
+        raise ValueError(f"{listed.place}: {len(listed.numbers)} frames are listed, and {folder} holds {num_files}")
+    return True
