@@ -12,7 +12,6 @@ from tubelet.video.annotations import Video
 from tubelet.video.dataset import VideoDataset
 from tubelet.video.order import Draw
 from tubelet.video.sampling import forward
-from tubelet.video.views import TestViews
 
 
 def tubelet(*arguments, cwd):
@@ -39,7 +38,7 @@ def test_predict_gives_the_probabilities_of_the_model_on_the_views_of_the_test(t
     assert printed.returncode == 0, printed.stderr
 
     checkpoint = load_checkpoint(str(ckpt))
-    clip, views = checkpoint.config["clip"], TestViews(checkpoint.config["clip"], 2, 3)
+    clip, views = checkpoint.config["clip"], checkpoint.build_views(2, 3)
     model = checkpoint.build_model()
     for path, line in zip(videos, printed.stdout.splitlines(), strict=True):
         dataset = VideoDataset([Video(str(path), 0)], views.sample, forward, views.transform, 0, "auto", False)

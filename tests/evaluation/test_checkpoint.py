@@ -59,6 +59,61 @@ def test_a_checkpoint_cannot_name_what_lists_its_videos_but_a_data_set_of_ours(d
         checkpoint.data()
 
 
+TRANSFORM = {
+    "clip": {"num_frames": 3, "stride": 2, "resize": 32, "crop": 24},
+    "views": {"clips": 2, "crops": 1},
+}
+OURS = "tubelet.video.sampling."
+
+
+def with_transform(saved, tmp_path, sampling=None, starts=None):
+    """The checkpoint of `saved`, whose config has also a clip and views, and these nodes in them."""
+    content = torch.load(saved[0], weights_only=True)
+    clip = TRANSFORM["clip"] | ({"fps": None, "sampling": sampling} if sampling else {})
+    views = TRANSFORM["views"] | ({"starts": starts} if starts else {})
+    content["tubelet"]["config"] |= {"clip": clip, "views": views}
+    torch.save(content, tmp_path / "b.ckpt")
+    return load_checkpoint(str(tmp_path / "b.ckpt"))
+
+
+def frames_of(views):
+    return views.sample(11, 25.0, torch.Generator()).tolist()
+
+
+def test_a_checkpoint_from_before_there_was_a_choice_of_frames_is_dense_from_the_first_to_the_last_start(
+    saved, tmp_path
+):
+    views = with_transform(saved, tmp_path).build_views()
+    assert frames_of(views) == [[0, 2, 4], [6, 8, 10]]
+    assert (views.resize, views.crop, views.num_clips, views.num_crops) == (32, 24, 2, 1)
+
+
+def test_the_frames_of_a_checkpoint_are_chosen_as_its_config_says(saved, tmp_path):
+    dense, segments = ({"_target_": f"{OURS}{name}", "_partial_": True} for name in ("Dense", "Segments"))
+    parts = {"_target_": f"{OURS}FirstOfEachPart"}
+    assert frames_of(with_transform(saved, tmp_path, dense, parts).build_views()) == [[0, 2, 4], [3, 5, 7]]
+    assert frames_of(with_transform(saved, tmp_path, dense, parts).build_views(1, 3)) == [[0, 2, 4]]
+    assert frames_of(with_transform(saved, tmp_path, segments, parts).build_views(1)) == [[1, 5, 9]]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"_target_": "os.system"},
+        {"_target_": f"{OURS}order_named", "_partial_": True},
+        {"_target_": f"{OURS}Dense", "_partial_": True, "fps": {"_target_": "os.getcwd"}},
+        {"_target_": f"{OURS}FirstToLast"},
+        {},
+    ],
+)
+def test_a_checkpoint_cannot_name_what_chooses_frames_but_classes_of_ours(sampling, saved, tmp_path):
+    checkpoint = with_transform(saved, tmp_path, sampling or {"_partial_": True})
+    with pytest.raises(ValueError, match=r"its config chooses frames by .*, which is not ours"):
+        checkpoint.check_sampling()
+    with pytest.raises(ValueError, match="which is not ours"):
+        checkpoint.build_views()
+
+
 def test_a_function_of_an_allowed_module_is_not_called():
     with pytest.raises(ValueError, match="is not a module class"):
         build_module({"_target_": "tubelet.layers.embed.token_grid", "num_frames": 2})

@@ -1,9 +1,13 @@
 """What a person is told of an error."""
 
+import os
+import signal
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.utils import instantiate
+from torch.utils.data import DataLoader
 
 from tubelet.training.explain import one_line
 from tubelet.training.launch import config_dir
@@ -39,6 +43,23 @@ def test_what_fails_to_build_is_named_with_the_error_of_python(node, told):
         instantiate(node)
     name = node["_target_"].rpartition(".")[2]
     assert f".{name} fails with these values: {told}" in one_line(caught.value, config_dir())
+
+
+class Killed(list):
+    """Ends the process that reads from it, as the system does when memory is short."""
+
+    def __getitem__(self, place):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_decoding_process_that_was_killed_is_told_with_the_usual_cause():
+    with pytest.raises(RuntimeError) as caught:
+        next(iter(DataLoader(Killed([1, 2]), num_workers=1)))
+    told = one_line(caught.value, config_dir())
+    assert told.startswith("DataLoader worker (pid")
+    assert told.endswith(
+        "most often for want of memory, of which fewer data.num_workers or a smaller data.batch_size take less"
+    )
 
 
 def test_an_error_of_the_code_keeps_its_traceback():

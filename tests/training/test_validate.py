@@ -74,6 +74,8 @@ def test_what_a_target_does_take_is_accepted(override):
         ("clip=null", "clip=null is not a mapping"),
         ("views.clips=-1", "views.clips=-1 is not a positive number"),
         ("views.clips=null", "views.clips=null is not a whole number"),
+        ("clip.fps=-5", "clip.fps=-5 is not a positive number"),
+        ("clip.fps=film", "clip.fps=film is not a number"),
         ("model.crop=56", "model.crop=56, but clip.crop=48, which it follows; type clip.crop=56"),
     ],
 )
@@ -117,10 +119,26 @@ def test_lists_and_numbers_of_every_model_are_held_to_those_in_conf(model, overr
         ["model=vivit_factorised_encoder_tiny", "model.time_mlp_ratio=2.0", "model.num_classes=7"],
         ["callbacks.best=null", "optim.clip_norm=null", "trainer.max_epochs=null", "data.num_workers=0"],
         ["frozen_at=-1", "optim.weight_decay=0"],
+        ["clip.fps=15", "views.starts._target_=tubelet.video.sampling.FirstOfEachPart"],
+        ["clip.sampling._target_=tubelet.video.sampling.Segments", "data.max_failed=0"],
     ],
 )
 def test_values_that_conf_does_not_list_are_accepted_where_they_can_be_right(overrides):
     compose_config("train", ["data=motion", *overrides])
+
+
+def test_what_chooses_frames_is_told_where_it_is_misspelt():
+    sampling = "tubelet.video.sampling."
+    for key, wrong, right in (
+        ("clip.sampling", "Segment", "Segments"),
+        ("views.starts", "FirstOfPart", "FirstOfEachPart"),
+    ):
+        with pytest.raises(ValueError, match=rf"did you mean tubelet\.video\.sampling\.{right}\?"):
+            compose_config("train", ["data=motion", f"{key}._target_={sampling}{wrong}"])
+    with pytest.raises(ValueError, match=r"clip\.sampling=Segments is not a mapping with a _target_; did you mean"):
+        compose_config("train", ["data=motion", "clip.sampling=Segments"])
+    with pytest.raises(ValueError, match=r"clip\.sampling\._partial_ must stay true"):
+        compose_config("train", ["data=motion", "clip.sampling._partial_=false"])
 
 
 POSITIONS = "tubelet.layers.position."

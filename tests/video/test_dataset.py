@@ -16,10 +16,14 @@ from tubelet.video.dataset import STAND_INS, Sample, TrainingDataset, VideoDatas
 from tubelet.video.open import open_video
 from tubelet.video.order import Draw, EvaluationOrder, TrainingOrder
 from tubelet.video.reader import DecodeError
-from tubelet.video.sampling import clip_at, forward, frozen, reversed_, shuffled
+from tubelet.video.sampling import Dense, FirstToLast, clip_at, forward, frozen, reversed_, shuffled
 from tubelet.video.views import TestViews, TrainingView
 
-CLIP = {"num_frames": 4, "stride": 3, "resize": 32, "crop": 24}  # spans 10 of the 20 frames of a video
+DENSE = Dense(num_frames=4, stride=3, fps=None)  # a clip spans 10 of the 20 frames of a video
+
+
+def views(num_clips: int, num_crops: int, sampling: Dense = DENSE) -> TestViews:
+    return TestViews(sampling, 32, 24, num_clips, num_crops, FirstToLast())
 
 
 def whole(frames: Tensor) -> Tensor:
@@ -27,21 +31,21 @@ def whole(frames: Tensor) -> Tensor:
     return frames[None]
 
 
-def two_clips(num_frames: int, generator: Generator) -> Tensor:
+def two_clips(num_frames: int, fps: float, generator: Generator) -> Tensor:
     return torch.stack([clip_at(start, num_frames, 4, 3) for start in (0, 7)])
 
 
 def evaluation(
     videos: Sequence[Video], num_clips: int = 2, num_crops: int = 3, skip_errors: bool = False
 ) -> VideoDataset:
-    views = TestViews(CLIP, num_clips, num_crops)
-    return VideoDataset(videos, views.sample, forward, views.transform, 0, "auto", skip_errors)
+    test = views(num_clips, num_crops)
+    return VideoDataset(videos, test.sample, forward, test.transform, 0, "auto", skip_errors)
 
 
 def training(videos: Sequence[Video], seed: int = 0, skip_errors: bool = False) -> TrainingDataset:
     augment = {"crop": v2.RandomResizedCrop(24, antialias=True), "flip": v2.RandomHorizontalFlip()}
-    views = TrainingView(CLIP, augment)
-    return TrainingDataset(videos, views.sample, shuffled, views.transform, seed, "auto", skip_errors)
+    view = TrainingView(DENSE, augment)
+    return TrainingDataset(videos, view.sample, shuffled, view.transform, seed, "auto", skip_errors)
 
 
 @pytest.fixture
@@ -50,6 +54,10 @@ def with_broken(videos: list[Video], tmp_path: Path) -> list[Video]:
     path = tmp_path / "broken.mp4"
     path.write_text("<html>404</html>")
     return [*videos[:3], Video(str(path), videos[3].label), *videos[4:]]
+
+
+# Workers beyond the cores of the machine that runs the tests, of which torch warns.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 
 
 def assert_same(a: Sample, b: Sample) -> None:
@@ -101,7 +109,7 @@ def test_shuffled_clips_hold_their_frames_each_in_an_order_of_its_own(videos: li
 def test_views_are_all_crops_of_the_first_clip_then_of_the_second(videos: list[Video]):
     sample = evaluation(videos)[Draw(0, 1)]
     assert sample["video"].shape == (6, 3, 4, 24, 24)  # 2 clips x 3 crops
-    crops = TestViews(CLIP, 1, 3)
+    crops = views(1, 3)
     with open_video(videos[1].path) as reader:
         clips = [reader.read(range(start, start + 12, 3)) for start in (0, 10)]  # the first and the last that fit
     expected = torch.cat([crops.transform(clip) for clip in clips]).transpose(1, 2)
@@ -115,8 +123,25 @@ def test_the_reader_asked_for_is_the_reader_used(videos: list[Video]):
 
 def test_a_video_shorter_than_its_clip_ends_in_its_last_frame(files: SimpleNamespace, tmp_path: Path):
     short = Video(files.write(str(tmp_path / "short.mp4"), range(50, 56)), 0)
-    sample = VideoDataset([short], TestViews(CLIP, 1, 1).sample, forward, whole, 0, "auto", False)[Draw(0, 0)]
+    sample = VideoDataset([short], views(1, 1).sample, forward, whole, 0, "auto", False)[Draw(0, 0)]
     assert files.numbers(sample["video"][0].transpose(0, 1)) == [50, 53, 55, 55]
+
+
+def test_a_clip_at_a_frame_rate_of_its_own_shows_the_nearest_frames(files: SimpleNamespace, tmp_path: Path):
+    video = Video(files.write(str(tmp_path / "a.mp4"), range(20)), 0)  # 25 frames a second
+    sample = views(1, 1, Dense(num_frames=4, stride=1, fps=10.0)).sample
+    shown = VideoDataset([video], sample, forward, whole, 0, "auto", False)[Draw(0, 0)]["video"]
+    # Frames 0 to 7 at 10 a second, the clip from the middle begins at the second: 5, 7.5, 10, 12.5.
+    assert files.numbers(shown[0].transpose(0, 1)) == [5, 8, 10, 13]
+
+
+def test_a_frame_rate_asked_of_a_file_without_one_is_a_decode_error(videos: list[Video], monkeypatch):
+    sample = views(1, 1, Dense(num_frames=4, stride=1, fps=10.0)).sample
+    dataset = VideoDataset(videos, sample, forward, whole, 0, "pyav", False)
+    monkeypatch.setattr("tubelet.video.pyav._fps", lambda stream: 0.0)
+    with pytest.raises(DecodeError, match=r"the file does not say its frame rate, which clip\.fps=10 needs") as caught:
+        dataset[Draw(0, 4)]
+    assert caught.value.path == videos[4].path
 
 
 # Randomness.
@@ -130,6 +155,23 @@ def test_a_sample_is_the_same_whatever_was_drawn_before_it(videos: list[Video]):
         dataset[draw]
     assert_same(dataset[Draw(3, 4)], first)
     assert_same(training(videos)[Draw(3, 4)], first)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_the_batches_of_an_epoch_are_the_same_for_any_number_of_workers(num_workers: int, with_broken: list[Video]):
+    def epoch(num_workers: int) -> list[dict]:
+        order = TrainingOrder(6, 7, 1, 0, 1)
+        order.set_epoch(2)
+        return list(DataLoader(training(with_broken, skip_errors=True), 2, sampler=order, num_workers=num_workers))
+
+    alone, apart = epoch(0), epoch(num_workers)
+    assert [len(batch["label"]) for batch in alone] == [2, 2, 2]
+    assert sum(failure != "" for batch in alone for failure in batch["failure"]) == 1
+    for one, other in zip(alone, apart, strict=True):
+        assert torch.equal(one["video"], other["video"])
+        assert torch.equal(one["label"], other["label"])
+        assert torch.equal(one["index"], other["index"])
+        assert (one["reader"], one["failure"]) == (other["reader"], other["failure"])
 
 
 def test_samples_are_the_same_for_any_number_of_workers_and_ranks(videos: list[Video]):
@@ -168,7 +210,7 @@ def test_epochs_seeds_and_videos_draw_differently(videos: list[Video]):
 
 
 def test_epochs_show_other_clips_of_a_video(videos: list[Video], files: SimpleNamespace):
-    sample = TrainingView(CLIP, {}).sample
+    sample = TrainingView(DENSE, {}).sample
     dataset = TrainingDataset(videos, sample, forward, whole, 0, "auto", False)
     starts = {files.numbers(dataset[Draw(epoch, 0)]["video"][0, :, :1].transpose(0, 1))[0] for epoch in range(40)}
     assert starts <= set(range(11))
@@ -176,10 +218,10 @@ def test_epochs_show_other_clips_of_a_video(videos: list[Video], files: SimpleNa
 
 
 def test_each_clip_of_a_video_draws_its_own_augmentation(videos: list[Video]):
-    def same_clip_twice(num_frames: int, generator: Generator) -> Tensor:
+    def same_clip_twice(num_frames: int, fps: float, generator: Generator) -> Tensor:
         return clip_at(0, num_frames, 4, 3).expand(2, 4)
 
-    augment = TrainingView(CLIP, {"crop": v2.RandomCrop(24)})
+    augment = TrainingView(DENSE, {"crop": v2.RandomCrop(24)})
     first, second = VideoDataset(videos, same_clip_twice, forward, augment.transform, 0, "auto", False)[Draw(0, 0)][
         "video"
     ]
@@ -187,8 +229,8 @@ def test_each_clip_of_a_video_draws_its_own_augmentation(videos: list[Video]):
 
 
 def test_evaluation_draws_nothing(videos: list[Video]):
-    views = TestViews(CLIP, 2, 3)
-    make = partial(VideoDataset, videos, views.sample, forward, views.transform)
+    test = views(2, 3)
+    make = partial(VideoDataset, videos, test.sample, forward, test.transform)
     assert_same(make(0, "auto", False)[Draw(0, 1)], make(5, "auto", False)[Draw(0, 1)])
 
 
@@ -283,9 +325,12 @@ def test_a_healthy_file_has_no_stand_in(with_broken: list[Video]):
     assert_same(sample, training(with_broken)[Draw(0, 2)])
 
 
+ALL_FAILED = f"data.reader=auto failed on all {STAND_INS + 1} videos it was given, on {STAND_INS + 1} of them for this"
+
+
 def test_when_every_stand_in_is_broken_too_the_error_says_so(tmp_path: Path):
     missing = [Video(str(tmp_path / f"{i}.mp4"), 0) for i in range(5)]
-    with pytest.raises(DecodeError, match=f"{STAND_INS} stand-ins failed too") as caught:
+    with pytest.raises(DecodeError, match=ALL_FAILED) as caught:
         training(missing, skip_errors=True)[Draw(0, 2)]
     assert (caught.value.path, caught.value.stage) == (missing[2].path, "open")
     assert "\n" not in str(caught.value)
@@ -296,4 +341,4 @@ def test_when_every_stand_in_is_broken_in_a_worker_process_the_error_says_so_too
     dataset = training(missing, skip_errors=True)
     error = first_error(DataLoader(dataset, 5, sampler=EvaluationOrder(5, 0, 1), num_workers=1))
     assert (error.path, error.stage) == (missing[0].path, "open")
-    assert f"{STAND_INS} stand-ins failed too" in error.reason
+    assert ALL_FAILED in error.reason

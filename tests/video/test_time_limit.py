@@ -60,7 +60,7 @@ def test_a_reader_that_blocks_is_cut_off(where: str, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(tubelet.video.open, "KeyFrameReader", Blocking)
     with pytest.raises(DecodeError, match=r"cannot decode: no answer within 0\.3 s"):
-        read_clips(videos[0].path, lambda n: torch.zeros(1, 2, dtype=torch.int64), "auto", None, ReadOptions(None, 0.3))
+        read_clips(videos[0].path, lambda n, fps: torch.zeros(1, 2, dtype=torch.int64), "auto", None, ReadOptions(None, 0.3))
     release.set()
 
 
@@ -72,7 +72,7 @@ def test_a_limit_that_is_not_positive_is_a_value_error():
 def test_clips_are_chosen_from_the_number_of_frames_and_come_with_the_name_of_the_reader(videos, files):
     asked = []
 
-    def choose(num_frames):
+    def choose(num_frames, fps):
         asked.append(num_frames)
         return torch.tensor([[3, 1, 4], [1, 5, 9]])
 

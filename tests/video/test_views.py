@@ -5,15 +5,18 @@ import torch
 from torch import Generator, Tensor, nn
 from torchvision.transforms import v2
 
+from tubelet.video.sampling import Dense, FirstOfEachPart, FirstToLast, Segments
 from tubelet.video.views import TestViews, TrainingView
+
+DENSE = Dense(num_frames=4, stride=3, fps=None)
 
 
 def views(resize: int, crop: int, num_crops: int, num_clips: int = 1) -> TestViews:
-    return TestViews({"num_frames": 4, "stride": 3, "resize": resize, "crop": crop}, num_clips, num_crops)
+    return TestViews(DENSE, resize, crop, num_clips, num_crops, FirstToLast())
 
 
 def training(augment: dict[str, nn.Module]) -> TrainingView:
-    return TrainingView({"num_frames": 4, "stride": 3}, augment)
+    return TrainingView(DENSE, augment)
 
 
 def coordinates(height: int, width: int, num_frames: int = 2) -> Tensor:
@@ -82,16 +85,27 @@ def test_test_views_sample_evenly_spread_clips_and_draw_nothing():
     # 20 frames, a clip of 4 frames with stride 3 spans 10: starts 0..10.
     generator = Generator().manual_seed(0)
     before = generator.get_state()
-    clips = views(6, 4, 3, num_clips=3).sample(20, generator)
+    clips = views(6, 4, 3, num_clips=3).sample(20, 25.0, generator)
     assert clips.tolist() == [[0, 3, 6, 9], [5, 8, 11, 14], [10, 13, 16, 19]]
     assert torch.equal(generator.get_state(), before)
 
 
 def test_a_training_view_samples_one_random_clip_from_the_generator():
-    clips = [training({}).sample(20, Generator().manual_seed(seed)) for seed in range(100)]
+    clips = [training({}).sample(20, 25.0, Generator().manual_seed(seed)) for seed in range(100)]
     assert {clip.shape for clip in clips} == {(1, 4)}
     assert {tuple(clip[0].diff().tolist()) for clip in clips} == {(3, 3, 3)}
     assert {int(clip[0, 0]) for clip in clips} == set(range(11))  # each missed with probability (10 / 11) ** 100 < 1e-4
+
+
+def test_views_sample_as_the_sampling_and_the_starts_that_they_are_given_say():
+    generator = Generator().manual_seed(0)
+    parts = TestViews(DENSE, 6, 4, num_clips=2, num_crops=1, starts=FirstOfEachPart())
+    assert parts.sample(20, 25.0, generator).tolist() == [[0, 3, 6, 9], [5, 8, 11, 14]]
+    segments = Segments(num_frames=4, stride=3, fps=None)
+    test = TestViews(segments, 6, 4, num_clips=1, num_crops=1, starts=FirstToLast())
+    assert test.sample(20, 25.0, generator).tolist() == [[2, 7, 12, 17]]
+    (clip,) = TrainingView(segments, {}).sample(20, 25.0, generator)
+    assert (clip // 5).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("num_crops", [0, 2, 5])

@@ -1,7 +1,7 @@
 """A checkpoint that stands alone: from the file to a model, its classes and its evaluation transform."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tubelet.video.sampling import Dense, FirstOfEachPart, FirstToLast, Sampling, Segments, Starts
+from tubelet.video.views import TestViews
 from tubelet.weights.catalogue import STARTING_KEYS
 from tubelet.weights.files import RECORD
 
@@ -23,6 +25,17 @@ DATA_SETS = {  # and of its data, only these functions are called
     "tubelet.video.motion.read_motion",
     "tubelet.video.something.read_jester",
     "tubelet.video.something.read_ssv2",
+}
+# And of what chooses frames, only these classes are built.
+SAMPLINGS: dict[str, Callable[..., Sampling]] = {
+    f"tubelet.video.sampling.{kind.__name__}": kind for kind in (Dense, Segments)
+}
+STARTS: dict[str, Callable[[], Starts]] = {
+    f"tubelet.video.sampling.{kind.__name__}": kind for kind in (FirstToLast, FirstOfEachPart)
+}
+BEFORE: dict[str, dict] = {  # what runs did whose checkpoints are from before there was a choice
+    "clip": {"fps": None, "sampling": {"_target_": "tubelet.video.sampling.Dense", "_partial_": True}},
+    "views": {"starts": {"_target_": "tubelet.video.sampling.FirstToLast"}},
 }
 BUILDABLE = ("tubelet.models.", "tubelet.layers.", "torch.nn.")  # nothing else named in a checkpoint is imported
 
@@ -57,6 +70,23 @@ class Checkpoint:
             raise ValueError(f"{self.path}: its config names the data set {named!r}, which is not ours; pass data=...")
         return node
 
+    def check_sampling(self) -> None:
+        """Raises ValueError where what chooses the frames is not of ours, or is given more than its name."""
+        nodes = (self.config["clip"]["sampling"], SAMPLINGS), (self.config["views"]["starts"], STARTS)
+        for node, ours in nodes:
+            if node.get("_target_") not in ours or not set(node) <= {"_target_", "_partial_"}:
+                raise ValueError(f"{self.path}: its config chooses frames by {node}, which is not ours")
+
+    def build_views(self, num_clips: int | None = None, num_crops: int | None = None) -> TestViews:
+        """The views of the run's own test, where None says so; or another number of them."""
+        self.check_sampling()
+        clip, views = self.config["clip"], self.config["views"]
+        sampling = SAMPLINGS[clip["sampling"]["_target_"]](clip["num_frames"], clip["stride"], clip["fps"])
+        starts = STARTS[views["starts"]["_target_"]]()
+        num_clips = views["clips"] if num_clips is None else num_clips
+        num_crops = views["crops"] if num_crops is None else num_crops
+        return TestViews(sampling, clip["resize"], clip["crop"], num_clips, num_crops, starts)
+
     def build_model(self) -> nn.Module:
         """The trained model, in evaluation mode. Raises ValueError where the weights do not fit the config."""
         model = build_module(self.config["model"])
@@ -85,7 +115,12 @@ def load_checkpoint(path: str) -> Checkpoint:
     prefix = "predictor.model."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] if "loops" in content else 0
-    return Checkpoint(path, record["config"], record["classes"], weights, epochs)
+    return Checkpoint(path, _completed(record["config"]), record["classes"], weights, epochs)
+
+
+def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With the keys that there were not when it was written."""
+    return {name: {**BEFORE[name], **node} if name in BEFORE else node for name, node in config.items()}
 
 
 def build_module(node: dict[str, Any]) -> nn.Module:

@@ -13,7 +13,6 @@ from tubelet.video.order import Draw
 from tubelet.video.reader import DecodeError
 from tubelet.video.sampling import forward
 from tubelet.video.transforms import Normalise
-from tubelet.video.views import TestViews
 
 
 @torch.inference_mode()
@@ -24,8 +23,7 @@ def predictions(
 
     clips, crops: None takes those of the run's own test. Frames are shown forward, whatever the run was trained on.
     """
-    clip, views = checkpoint.config["clip"], checkpoint.config["views"]
-    test_views = TestViews(clip, views["clips"] if clips is None else clips, views["crops"] if crops is None else crops)
+    clip, test_views = checkpoint.config["clip"], checkpoint.build_views(clips, crops)
     predictor = Predictor(checkpoint.build_model(), Normalise(clip["mean"], clip["std"]))
     videos = [Video(path, 0) for path in paths]
     dataset = VideoDataset(

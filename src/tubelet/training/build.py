@@ -16,14 +16,16 @@ from tubelet.evaluation.predictor import Predictor
 from tubelet.training.data import VideoData
 from tubelet.training.optim import accumulation
 from tubelet.training.progress import Progress
+from tubelet.training.quarantine import Quarantine
 from tubelet.training.ranks import is_first_rank
 from tubelet.training.saving import AtomicCheckpoints, SaveLast
 from tubelet.training.validate import BESIDE_TARGET, CHOOSING
 from tubelet.video.annotations import Catalogue
 from tubelet.video.disk import leave_out_missing
-from tubelet.video.sampling import order_named
+from tubelet.video.sampling import FirstToLast, Sampling, order_named
 from tubelet.video.subset import class_list, take_classes, take_fraction
-from tubelet.video.transforms import Normalise
+from tubelet.video.transforms import Normalise, without_untrue_flips
+from tubelet.video.views import TestViews, TrainingView
 from tubelet.weights.pretrained import load_pretrained
 
 log = logging.getLogger(__name__)
@@ -55,10 +57,20 @@ def build_catalogue(data: DictConfig, needed: Sequence[str] = ("train", "val", "
     return catalogue
 
 
+def build_sampling(clip: DictConfig) -> Sampling:
+    return build(clip.sampling)(num_frames=clip.num_frames, stride=clip.stride, fps=clip.fps)
+
+
 def build_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping, step: int) -> VideoData:
-    order = order_named(cfg.order, cfg.frozen_at)
-    loading = {key: value for key, value in cfg.data.items() if key in LOADING}
-    return VideoData(catalogue, cfg.clip, augment, cfg.views, order, cfg.seed, step, **loading)
+    order, clip, sampling = order_named(cfg.order, cfg.frozen_at), cfg.clip, build_sampling(cfg.clip)
+    if not isinstance(clip.crop, int):
+        raise ValueError(f"clip.crop={clip.crop}: videos are cropped to squares; give one number of pixels")
+    training = TrainingView(sampling, without_untrue_flips(augment, catalogue.classes))
+    validation = TestViews(sampling, clip.resize, clip.crop, num_clips=1, num_crops=1, starts=FirstToLast())
+    test = TestViews(sampling, clip.resize, clip.crop, cfg.views.clips, cfg.views.crops, build(cfg.views.starts))
+    # What is left of `data`: max_failed is not about loading, but about what becomes of failures.
+    loading = {key: value for key, value in cfg.data.items() if key in LOADING - {"max_failed"}}
+    return VideoData(catalogue, training, validation, test, order, cfg.seed, step, **loading)
 
 
 def build_training_data(cfg: DictConfig, catalogue: Catalogue) -> VideoData:
@@ -70,6 +82,11 @@ def build_training_data(cfg: DictConfig, catalogue: Catalogue) -> VideoData:
             f"set it to at most {num_videos}, with a data.batch_size that divides it"
         )
     return build_data(cfg, catalogue, {key: build(node) for key, node in cfg.augment.items()}, step)
+
+
+def build_quarantine(cfg: DictConfig, catalogue: Catalogue) -> Quarantine:
+    """Of a training."""
+    return Quarantine(cfg.run_dir, len({video.path for video in catalogue.train}), cfg.data.max_failed)
 
 
 def check_ranks(trainer: L.Trainer, catalogue: Catalogue, evaluated: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from itertools import chain
 from typing import TypeVar
 
 import lightning as L
@@ -13,29 +14,53 @@ from torchmetrics import MeanMetric
 from tubelet.evaluation.predictor import Predictor
 from tubelet.evaluation.results import Answers, Results
 from tubelet.training.optim import Optim
+from tubelet.training.quarantine import Entry, Quarantine, entry
+from tubelet.video.failures import error_of, nothing_read
 from tubelet.weights.files import RECORD
 
 T = TypeVar("T")
 Batch = dict[str, Tensor | list[str]]
+ALL_FAIL = 20  # videos of a rank: if not one of so many could be read, it is the reader, or the place of the data
+BATCHES_BETWEEN_COUNTS = 50  # of the failures of all ranks, who must agree to stop; asking costs all of them a pause
 
 
 class Evaluator(L.LightningModule):
-    """Validation and test. Batches: uint8 video (B, V, C, T, H, W), label, index (B,), B strings reader, failure."""
+    """Validation and test. Batches: uint8 video (B, V, C, T, H, W), label, index (B,), B strings reader, failure.
 
-    def __init__(self, predictor: Predictor):
+    tested: what the videos of the test are called: test, or val or train where eval.py shows those
+    """
+
+    def __init__(self, predictor: Predictor, quarantine: Quarantine, tested: str = "test"):
         super().__init__()
-        self.predictor = predictor
+        self.predictor, self.quarantine, self.tested = predictor, quarantine, tested
         self.answers, self.eval_loss = Answers(), MeanMetric()
         self.results: Results | None = None  # of the last validation or test
         self.readers: Counter[str] = Counter()  # how many videos each decoder read
         self.failures: Counter[str] = Counter()  # how often each message of a failed read was met
+        self._own: list[Entry] = []  # failures that the other ranks have not heard of
 
-    def count(self, batch: Batch) -> None:
+    def count(self, batch: Batch, split: str) -> None:
+        """Raises DecodeError where nothing at all can be read."""
+        failed = [failure for failure in batch["failure"] if failure]
         self.readers.update(reader for reader in batch["reader"] if reader)
-        self.failures.update(failure for failure in batch["failure"] if failure)
+        self.failures.update(failed)
+        self._own += [entry(failure, self.current_epoch, split) for failure in failed]
+        if not self.readers and self.failures.total() >= ALL_FAIL:
+            raise nothing_read(self.trainer.datamodule.reader, [error_of(one) for one in self.failures.elements()])
+
+    def share_failures(self) -> None:
+        """Every rank must call it."""
+        found, self._own = list(chain.from_iterable(self._of_all_ranks(self._own))), []
+        self.quarantine.add(found)
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        self.count(batch)
+        self._answer(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._answer(batch, self.tested)
+
+    def _answer(self, batch: Batch, split: str) -> None:
+        self.count(batch, split)
         probabilities = self.predictor(batch["video"])
         label, failed = batch["label"], torch.tensor([reason != "" for reason in batch["failure"]])
         read = ~failed.to(label.device)
@@ -44,8 +69,6 @@ class Evaluator(L.LightningModule):
             self.eval_loss.update(loss, int(read.sum()))
         self.answers.update(batch["index"], label, failed.to(label.device), probabilities)
         self._failed_now.update(reason for reason in batch["failure"] if reason)
-
-    test_step = validation_step
 
     def on_validation_epoch_start(self) -> None:
         self.answers.reset()
@@ -60,6 +83,7 @@ class Evaluator(L.LightningModule):
         self._finish("test")
 
     def _finish(self, split: str) -> None:
+        self.share_failures()
         data = self.trainer.datamodule
         videos, catalogue = getattr(data, f"{split}_set").videos, data.catalogue
         index, label, failed, probabilities = (x.cpu() for x in self.answers.compute())
@@ -89,8 +113,8 @@ class Classifier(Evaluator):
     record: plain types that every checkpoint carries, so that it stands alone: config and class names
     """
 
-    def __init__(self, predictor: Predictor, optim: Optim, record: dict):
-        super().__init__(predictor)
+    def __init__(self, predictor: Predictor, quarantine: Quarantine, optim: Optim, record: dict):
+        super().__init__(predictor, quarantine)
         self.optim, self.record = optim, record
         self.loss = nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
         self.train_loss = MeanMetric()
@@ -98,7 +122,7 @@ class Classifier(Evaluator):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The mean loss over views, each with the label of its video."""
-        self.count(batch)
+        self.count(batch, "train")
         logits = self.predictor.logits(batch["video"])  # (B, V, num_classes)
         loss = self.loss(logits.flatten(0, 1), batch["label"].repeat_interleave(logits.shape[1]))
         self.train_loss.update(loss.detach())
@@ -108,7 +132,12 @@ class Classifier(Evaluator):
     def on_train_epoch_start(self) -> None:  # which Lightning leaves out when it resumes within an epoch
         self.train_loss.reset()
 
+    def on_train_batch_end(self, outputs: dict, batch: Batch, batch_idx: int) -> None:
+        if self.trainer.world_size == 1 or (batch_idx + 1) % BATCHES_BETWEEN_COUNTS == 0:
+            self.share_failures()
+
     def on_train_epoch_end(self) -> None:
+        self.share_failures()
         self.log("train/loss_epoch", self.train_loss)
 
     def configure_optimizers(self) -> dict:

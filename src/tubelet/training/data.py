@@ -1,11 +1,10 @@
 """The loaders of training, validation and test."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Generator, nn
+from torch import Generator
 from torch.utils.data import DataLoader
 
 from tubelet.training.resume import ResumableLoader
@@ -15,14 +14,14 @@ from tubelet.video.open import ReadOptions, check_reader
 from tubelet.video.order import EvaluationOrder, TrainingOrder
 from tubelet.video.processes import leave_the_group
 from tubelet.video.sampling import Order
-from tubelet.video.transforms import without_untrue_flips
 from tubelet.video.views import TestViews, TrainingView
 
 
 class VideoData(L.LightningDataModule):
     """Batches of a catalogue's videos as uint8 (B, V, C, T, H, W) with label, index, reader and failure.
 
-    catalogue, clip, augment, views, order, seed: what the run's config says in the nodes of these names
+    training, validation, test: the views of a video in each
+    order: what is done to the frames of each clip
     step: videos of one optimiser step, over all ranks and accumulated batches
     batch_size: videos of one batch on one device
     eval_batch_size: the same in validation and test; None takes batch_size
@@ -36,9 +35,9 @@ class VideoData(L.LightningDataModule):
     def __init__(
         self,
         catalogue: Catalogue,
-        clip: Mapping,
-        augment: Mapping[str, nn.Module],
-        views: Mapping[str, int],
+        training: TrainingView,
+        validation: TestViews,
+        test: TestViews,
         order: Order,
         seed: int,
         step: int,
@@ -60,20 +59,14 @@ class VideoData(L.LightningDataModule):
                 raise ValueError(f"data.{key}={value} is not a whole number of at least {least}")
         if eval_batch_size is not None and eval_batch_size < 1:
             raise ValueError(f"data.eval_batch_size={eval_batch_size} is not a whole number of at least 1")
-        options = ReadOptions(clip["resize"] if scale_while_decoding else None, time_limit, frame_names, first_frame)
+        options = ReadOptions(test.resize if scale_while_decoding else None, time_limit, frame_names, first_frame)
         check_reader(reader, options)
-        if not isinstance(clip["crop"], int):
-            raise ValueError(f"clip.crop={clip['crop']}: videos are cropped to squares; give one number of pixels")
-        if clip["stride"] < 1:
-            raise ValueError(f"clip.stride={clip['stride']} is not a whole number of at least 1")
-        self.catalogue, self.seed, self.step = catalogue, seed, step
+        self.catalogue, self.seed, self.step, self.reader = catalogue, seed, step, reader
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers = num_workers
         reading = {"reader": reader, "options": options, "skip_errors": on_error == "skip"}
         shared = {"order": order, "seed": seed, **reading}
-        training = TrainingView(clip, without_untrue_flips(augment, catalogue.classes))
         self.train_set = TrainingDataset(catalogue.train, training.sample, transform=training.transform, **shared)
-        validation, test = TestViews(clip, 1, 1), TestViews(clip, views["clips"], views["crops"])
         self.val_set = VideoDataset(catalogue.val, validation.sample, transform=validation.transform, **shared)
         self.test_set = VideoDataset(catalogue.test, test.sample, transform=test.transform, **shared)
 

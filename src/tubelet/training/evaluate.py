@@ -11,6 +11,7 @@ from tubelet.evaluation.checkpoint import Checkpoint, load_checkpoint
 from tubelet.evaluation.predictor import Predictor
 from tubelet.training import build
 from tubelet.training.classifier import Evaluator
+from tubelet.training.quarantine import Quarantine
 from tubelet.training.ranks import children_run
 from tubelet.training.record import recorded
 from tubelet.training.train import finish_results
@@ -30,7 +31,9 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
         checkpoint.check_classes(catalogue.classes)
         shown = replace(catalogue, test=getattr(catalogue, cfg.subset))
         data = build.build_data(cfg, shown, augment={}, step=1)
-        evaluator = Evaluator(Predictor(checkpoint.build_model(), Normalise(cfg.clip.mean, cfg.clip.std)))
+        predictor = Predictor(checkpoint.build_model(), Normalise(cfg.clip.mean, cfg.clip.std))
+        quarantine = Quarantine(cfg.run_dir, len(shown.test), max_failed=1.0)  # each failure counts as wrong instead
+        evaluator = Evaluator(predictor, quarantine, tested=cfg.subset)
         bar = cfg.trainer.enable_progress_bar and sys.stderr.isatty()
         trainer = build.build(
             cfg.trainer,
@@ -44,14 +47,15 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
         build.save_config(cfg)
         with children_run("eval", cfg.run_dir):
             trainer.test(evaluator, data, verbose=False)
-            record |= evaluator.counts()
+            record |= {**evaluator.counts(), "quarantine": quarantine.told()}
         record[cfg.subset] = finish_results(evaluator.results, cfg, cfg.subset, catalogue)
     test = record[cfg.subset]
     log.info("top-1  %.4f   top-5  %.4f", test["top1"], test["top5"])
     log.info("    %s", test["protocol"])
     if test.get("within_twins") is not None:
         log.info("within twin pairs  %.4f   answered with the twin  %.4f", test["within_twins"], test["answered_twin"])
-    log.info("videos %d, of them unreadable %d (counted as wrong)", test["videos"], test["failures"])
+    named = f", named in {record['quarantine']}" if test["failures"] else ""
+    log.info("videos %d, of them unreadable %d (counted as wrong)%s", test["videos"], test["failures"], named)
     log.info("written: %s/{metrics.json,predictions.csv}", os.path.relpath(cfg.run_dir))
     return record
 
@@ -59,6 +63,7 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
 def as_trained(cfg: DictConfig, checkpoint: Checkpoint) -> DictConfig:
     """The evaluation's config, with the checkpoint's values wherever it says null."""
     trained = OmegaConf.create(checkpoint.config)
+    checkpoint.check_sampling()
     if "_target_" not in cfg.data:
         checkpoint.data()  # nothing that the file names is called unchecked
     merged = cfg.copy()

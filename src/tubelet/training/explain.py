@@ -35,6 +35,9 @@ def one_line(error: BaseException, config_dir: str) -> str | None:
         return f"{error}{'; runs=path/to/folder puts runs elsewhere' if elsewhere else ''}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} has no value; give it on the command line: {error.full_key}=..."
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        why = "most often for want of memory, of which fewer data.num_workers or a smaller data.batch_size take less"
+        return f"{_message(error).rstrip('. ')}; {why}"
     if isinstance(error, ValueError | OSError | DecodeError | HydraException | OmegaConfBaseException):
         return _message(error)
     called = re.search(r"target '([\w.]+)'", str(outer)) if isinstance(outer, InstantiationException) else None

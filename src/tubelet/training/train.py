@@ -51,7 +51,8 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
         record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
         speed_up(predictor.model, cfg.compile, cfg.activation_checkpointing)
         config = build.save_config(cfg)
-        classifier = Classifier(predictor, build.build(cfg.optim), {"config": config, "classes": catalogue.classes})
+        carried = {"config": config, "classes": catalogue.classes}
+        classifier = Classifier(predictor, build.build_quarantine(cfg, catalogue), build.build(cfg.optim), carried)
         trainer = build.build_trainer(cfg, progress_bar=sys.stderr.isatty())
         build.check_ranks(trainer, catalogue, ("val", "test"))
         _announce(cfg, catalogue, record["parameters"], trainer)
@@ -67,6 +68,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
             # Of this rank alone, for a run that ended early; a finished one has counted over all ranks.
             record.setdefault("readers", dict(classifier.readers))
             record.setdefault("failures", dict(classifier.failures))
+            record["quarantine"] = classifier.quarantine.told()
             close_loggers(trainer)
     _summary(cfg, record)
     return record
@@ -88,11 +90,11 @@ def _fit_and_test(classifier: Classifier, data: VideoData, trainer: L.Trainer, c
 
 
 def keep_records(run_dir: Path) -> None:
-    """Number metrics.json and metrics.csv of the part before a resume, which begins new ones: metrics.1.json, ..."""
-    for path in (run_dir / "metrics.json", run_dir / "metrics.csv"):
+    """Number the records of the part before a resume, which begins new ones: metrics.1.json, ..."""
+    for path in (run_dir / name for name in ("metrics.json", "metrics.csv", "quarantine.jsonl")):
         if path.exists() and is_first_rank():
-            number = 1 + sum(1 for _ in run_dir.glob(f"metrics.*{path.suffix}"))
-            path.rename(path.with_name(f"metrics.{number}{path.suffix}"))
+            number = 1 + sum(1 for _ in run_dir.glob(f"{path.stem}.*{path.suffix}"))
+            path.rename(path.with_name(f"{path.stem}.{number}{path.suffix}"))
 
 
 def finish_results(results: Results, cfg: DictConfig, subset: str, catalogue: Catalogue) -> dict:
@@ -139,8 +141,9 @@ def _summary(cfg: DictConfig, record: dict) -> None:
     log.info("    %s", test["protocol"])
     if record["failures"]:
         unread, wrong = len(record["failures"]), test["failures"]
-        log.warning("unreadable videos: %d, named in metrics.json; %d of the test, counted as wrong", unread, wrong)
-    files = ("config.yaml", "metrics.json", "metrics.csv", "predictions.csv")
+        told = "unreadable videos: %d, named in %s; %d of the test, counted as wrong"
+        log.warning(told, unread, record["quarantine"], wrong)
+    files = ("config.yaml", "metrics.json", "metrics.csv", "predictions.csv", "quarantine.jsonl")
     written = [name for name in files if Path(cfg.run_dir, name).exists()]
     written += [f"checkpoints/{path.name}" for path in sorted(Path(cfg.run_dir, "checkpoints").glob("*.ckpt"))]
     log.info("written: %s/{%s}", where, ",".join(written))

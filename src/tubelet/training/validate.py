@@ -32,6 +32,11 @@ ALSO_RIGHT: dict[str, list] = {
     "model.head_dropout": [0.0],
     "clip.crop": [[224, 224]],  # (H, W): models take it, the data has squares only
     "clip.mean": [[0.0, 0.0, 0.0]],
+    "clip.fps": [None, 30.0],
+    "clip.sampling": [
+        {"_target_": f"tubelet.video.sampling.{name}", "_partial_": True} for name in ("Dense", "Segments")
+    ],
+    "views.starts": [{"_target_": f"tubelet.video.sampling.{name}"} for name in ("FirstToLast", "FirstOfEachPart")],
     "optim.clip_norm": [None],
     "trainer.max_epochs": [None],  # where trainer.max_steps ends the run
 }
@@ -40,10 +45,11 @@ NAMED_FREELY = {"augment", "callbacks", "logger"}  # mappings whose keys are nam
 CHOOSING = {"classes", "fraction", "fraction_seed"}  # of `data`: which part of any data set is used
 BESIDE_TARGET = {  # see build.py
     "data": {
-        *("batch_size", "eval_batch_size", "num_workers", "reader", "on_error"),
+        *("batch_size", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed"),
         *("time_limit", "scale_while_decoding", "frame_names", "first_frame"),
         *CHOOSING,
     },
+    "clip": {"sampling", "fps"},
     "model": STARTING_KEYS,
 }
 
@@ -69,12 +75,12 @@ def _check_value(path: str, value: Any, examples: list, listed: Listed) -> None:
     wrong = unlike(value, right, signed=path.startswith(SIZES))
     if wrong:
         within = "" if wrong[0] is value else f": {shown(wrong[0])}"
-        raise ValueError(f"{path}={shown(value)}{within} {wrong[1]}{_node_meant(path, value, examples)}")
+        raise ValueError(f"{path}={shown(value)}{within} {wrong[1]}{_node_meant(path, value, right)}")
     if isinstance(value, dict):
         if path in NAMED_FREELY:
             _check_entries(path, value, listed)
         else:
-            _check_node(path, value, [one for one in examples if isinstance(one, dict) and TARGET in one], listed)
+            _check_node(path, value, [one for one in right if isinstance(one, dict) and TARGET in one], listed)
 
 
 def _check_entries(path: str, node: dict, listed: Listed) -> None:

@@ -14,10 +14,11 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from tubelet.video.annotations import Video
+from tubelet.video.failures import nothing_read
 from tubelet.video.open import DEFAULTS, ReadOptions, read_clips
 from tubelet.video.order import Draw
 from tubelet.video.reader import DecodeError
-from tubelet.video.sampling import Order
+from tubelet.video.sampling import NoFrameRate, Order
 
 
 class Sample(TypedDict):
@@ -40,7 +41,7 @@ def sample_seed(seed: int, epoch: int, index: int, view: int) -> int:
 class VideoDataset(Dataset):
     """Samples by `Draw(epoch, video)`.
 
-    sample: (num_frames, generator) -> frame numbers (K, T) of K clips
+    sample: (num_frames, frames a second, generator) -> frame numbers (K, T) of K clips
     order: what is done to the frame numbers of each clip
     transform: uint8 (T, C, H, W) -> views of one clip, uint8 (v, T, C, h, w); draws from torch's global generator
     reader, options: see open.py
@@ -50,7 +51,7 @@ class VideoDataset(Dataset):
     def __init__(
         self,
         videos: Sequence[Video],
-        sample: Callable[[int, Generator], Tensor],
+        sample: Callable[[int, float, Generator], Tensor],
         order: Order,
         transform: Callable[[Tensor], Tensor],
         seed: int,
@@ -76,8 +77,11 @@ class VideoDataset(Dataset):
         path, label = self.videos[draw.video]
         generator = Generator().manual_seed(sample_seed(self.seed, *draw, -1))
 
-        def choose(num_frames: int) -> Tensor:
-            clips = self.sample(num_frames, generator)  # (K, T)
+        def choose(num_frames: int, fps: float) -> Tensor:
+            try:
+                clips = self.sample(num_frames, fps, generator)  # (K, T)
+            except NoFrameRate as error:
+                raise DecodeError(path, "open", str(error)) from error
             return torch.stack([self.order(clip, generator) for clip in clips])
 
         frames, name = read_clips(path, choose, self.reader, None, self.options)  # (K, T, C, H, W)
@@ -92,7 +96,7 @@ class VideoDataset(Dataset):
 
     def _without(self, draw: Draw, error: DecodeError) -> Sample:
         """In the place of a video that cannot be read: a black clip, which evaluation counts as answered wrongly."""
-        clips = self.sample(1, Generator())
+        clips = self.sample(1, 1.0, Generator())
         black = torch.zeros(*clips.shape, 3, 8, 8, dtype=torch.uint8)
         views = torch.cat([self._view(draw, k, clip) for k, clip in enumerate(black)])
         return self._sample(draw, views.transpose(1, 2).contiguous(), self.videos[draw.video].label, failure=str(error))
@@ -106,12 +110,11 @@ class TrainingDataset(VideoDataset):
     """In training, a video that can be read stands in for a broken one: always the same one, and it is counted."""
 
     def _without(self, draw: Draw, error: DecodeError) -> Sample:
+        errors = [error]
         for attempt in range(1, STAND_INS + 1):
             other = sample_seed(self.seed, draw.epoch, draw.video, -1 - attempt) % len(self)
             try:
                 return {**self._load(Draw(draw.epoch, other)), "failure": str(error)}
             except DecodeError as again:
-                last = again
-        raise DecodeError(
-            error.path, error.stage, f"{error.reason}; {STAND_INS} stand-ins failed too, the last: {last}"
-        )
+                errors.append(again)
+        raise nothing_read(self.reader, errors)

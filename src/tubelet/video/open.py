@@ -126,16 +126,16 @@ def _worth_seeking(entry: Entry) -> bool:
 
 
 def read_clips(
-    path: str, choose: Callable[[int], Tensor], reader: str, entry: Entry | None, options: ReadOptions
+    path: str, choose: Callable[[int, float], Tensor], reader: str, entry: Entry | None, options: ReadOptions
 ) -> tuple[Tensor, str]:
-    """(K, T) frame numbers, chosen from the number of frames -> uint8 (K, T, C, H, W), decoded once; the reader's name.
+    """(K, T) frame numbers, chosen from the number of frames and frames a second -> uint8 (K, T, C, H, W), decoded once; the reader's name.
 
     Raises DecodeError, also where that takes longer than `options.time_limit`.
     """
 
     def read() -> tuple[Tensor, str]:
         with open_video(path, reader, entry, options) as opened:
-            clips = choose(opened.num_frames)
+            clips = choose(opened.num_frames, opened.fps)
             return opened.read(clips.flatten().tolist()).unflatten(0, clips.shape), opened.name
 
     return within(options.time_limit, path, read)

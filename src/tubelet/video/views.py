@@ -7,22 +7,21 @@ import torch
 from torch import Generator, Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
-from tubelet.video.sampling import even_clips, random_clip
+from tubelet.video.sampling import Sampling, Starts
 
 
 class TrainingView:
     """One random clip, augmented.
 
-    clip: num_frames, stride (see sampling.py); augment: transforms of a clip (T, C, H, W), applied in their order
+    augment: transforms of a clip (T, C, H, W), applied in their order
     """
 
-    def __init__(self, clip: Mapping, augment: Mapping[str, nn.Module]):
-        self.length, self.stride = clip["num_frames"], clip["stride"]
-        self.transforms = list(augment.values())
+    def __init__(self, sampling: Sampling, augment: Mapping[str, nn.Module]):
+        self.sampling, self.transforms = sampling, list(augment.values())
 
-    def sample(self, num_frames: int, generator: Generator) -> Tensor:
-        """Frames of the video -> frame numbers (1, T)."""
-        return random_clip(num_frames, self.length, self.stride, generator)[None]
+    def sample(self, num_frames: int, fps: float, generator: Generator) -> Tensor:
+        """Frames of the video, and how many a second -> frame numbers (1, T)."""
+        return self.sampling.random_clip(num_frames, fps, generator)[None]
 
     def transform(self, frames: Tensor) -> Tensor:
         """uint8 (T, C, H, W) -> one view, uint8 (1, T, C, h, w); each transform draws once for all frames."""
@@ -32,17 +31,17 @@ class TrainingView:
 
 
 class TestViews:
-    """`num_clips` spread evenly over the video; of each, `num_crops` squares along the long side.
+    """`num_clips` spread evenly over the video; of each, `num_crops` squares of `crop` pixels along the long side.
 
-    The short side is first resized to clip.resize pixels. One crop is the centre, three are both ends and the centre,
-    as in SlowFast's uniform_crop.
+    The short side is first resized to `resize` pixels. One crop is the centre, three are both ends and the centre, as
+    in SlowFast's uniform_crop.
     """
 
     __test__ = False  # not a test, in spite of its name
 
-    def __init__(self, clip: Mapping, num_clips: int, num_crops: int):
-        self.length, self.stride = clip["num_frames"], clip["stride"]
-        self.resize, self.crop = clip["resize"], clip["crop"]
+    def __init__(self, sampling: Sampling, resize: int, crop: int, num_clips: int, num_crops: int, starts: Starts):
+        self.sampling, self.starts = sampling, starts
+        self.resize, self.crop = resize, crop
         self.num_clips, self.num_crops = num_clips, num_crops
         if num_clips < 1:
             raise ValueError(f"views.clips={num_clips} is not a positive number")
@@ -51,9 +50,9 @@ class TestViews:
         if self.crop > self.resize:
             raise ValueError(f"clip.crop={self.crop} is larger than clip.resize={self.resize}, the side it is cut from")
 
-    def sample(self, num_frames: int, generator: Generator) -> Tensor:
-        """Frames of the video -> frame numbers (num_clips, T)."""
-        return even_clips(num_frames, self.length, self.stride, self.num_clips)
+    def sample(self, num_frames: int, fps: float, generator: Generator) -> Tensor:
+        """Frames of the video, and how many a second -> frame numbers (num_clips, T)."""
+        return self.sampling.test_clips(num_frames, fps, self.num_clips, self.starts)
 
     def transform(self, frames: Tensor) -> Tensor:
         """uint8 (T, C, H, W) -> uint8 (num_crops, T, C, crop, crop)."""

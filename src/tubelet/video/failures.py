@@ -1,0 +1,26 @@
+"""What is said of a reader that reads nothing at all."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tubelet.video.open import READERS
+from tubelet.video.reader import DecodeError
+
+
+def error_of(failure: str) -> DecodeError:
+    """The error whose text this is."""
+    return DecodeError(f"DecodeError: {failure}")
+
+
+def nothing_read(reader: str, errors: Sequence[DecodeError]) -> DecodeError:
+    """One error for a reader that failed on every video it was given: the first, and what they have in common."""
+    first = errors[0]
+    reason, times = Counter(error.reason for error in errors).most_common(1)[0]
+    others = "|".join(name for name in READERS if name != reader)
+    return DecodeError(
+        first.path,
+        first.stage,
+        f"data.reader={reader} failed on all {len(errors)} videos it was given, on {times} of them for this: {reason}. "
+        f"Are these videos, and data.root right? If so, try data.reader={others}, or install the decoders anew: "
+        "pip install --force-reinstall av decord",
+    )
