@@ -107,13 +107,20 @@ def _end(children: list[subprocess.Popen], seconds: float) -> None:
 def main() -> None:
     """A rank above 0: `python -m tubelet.training.ranks {train|eval} config.yaml`, started by Lightning's launcher."""
     from tubelet.training.evaluate import evaluate
-    from tubelet.training.launch import quieten
+    from tubelet.training.explain import one_line
+    from tubelet.training.launch import config_dir, quieten
     from tubelet.training.train import train
 
     task, config = sys.argv[1:]
     quieten()
     logging.getLogger("tubelet").setLevel(logging.WARNING)  # rank 0 tells
-    {"train": train, "eval": evaluate}[task](OmegaConf.load(config), [])
+    try:
+        {"train": train, "eval": evaluate}[task](OmegaConf.load(config), [])
+    except Exception as error:
+        line = one_line(error, config_dir())
+        if line is None:
+            raise
+        sys.exit(f"error: rank {rank_zero_only.rank}: {line}")
 
 
 if __name__ == "__main__":
