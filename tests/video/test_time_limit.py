@@ -60,7 +60,9 @@ def test_a_reader_that_blocks_is_cut_off(where: str, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(tubelet.video.open, "KeyFrameReader", Blocking)
     with pytest.raises(DecodeError, match=r"cannot decode: no answer within 0\.3 s"):
-        read_clips(videos[0].path, lambda n, fps: torch.zeros(1, 2, dtype=torch.int64), "auto", None, ReadOptions(None, 0.3))
+        read_clips(
+            videos[0].path, lambda n, fps: torch.zeros(1, 2, dtype=torch.int64), "auto", None, ReadOptions(None, 0.3)
+        )
     release.set()
 
 

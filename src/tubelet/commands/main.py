@@ -9,6 +9,7 @@ COMMANDS = {
     "predict": "class probabilities of video files: tubelet predict best.ckpt a.mp4 b.mp4",
     "order": "whether a model uses the order of frames: tubelet order ckpt=best.ckpt",
     "plot": "learning curves and confusion matrix of a run as pictures: tubelet plot runs/...",
+    "scan": "what is wrong with a data set, and its index: tubelet scan data=ucf101",
     "profile": "what models cost in parameters, MACs and memory: tubelet profile model=vivit_joint",
     "table": "a comparison of the runs of a sweep: tubelet table runs/sweep/...",
 }

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tubelet.training.saving import AtomicCheckpoints, SaveLast
 from tubelet.training.validate import BESIDE_TARGET, CHOOSING
 from tubelet.video.annotations import Catalogue
 from tubelet.video.disk import leave_out_missing
+from tubelet.video.index import Entry, find_index, read_index
 from tubelet.video.sampling import FirstToLast, Sampling, order_named
 from tubelet.video.subset import class_list, take_classes, take_fraction
 from tubelet.video.transforms import Normalise, without_untrue_flips
@@ -37,19 +39,25 @@ def build(node: Any, **given: Any) -> Any:
     return instantiate(node, _convert_="all", **given)
 
 
-def build_catalogue(data: DictConfig, needed: Sequence[str] = ("train", "val", "test")) -> Catalogue:
-    """`data` holds the arguments of its `_target_`, which lists the videos, beside those of the loaders.
+def list_videos(data: DictConfig) -> Catalogue:
+    """All videos of the classes taken, on disk or not.
 
-    Those that say which part of it is used may be arguments as well: class folders are listed by `classes`.
-    needed: the splits that will be read. Raises ValueError or FileNotFoundError where they lack what is asked for.
+    `data` holds the arguments of its `_target_`, which lists the videos, beside those of the loaders. Those that say
+    which part of it is used may be arguments as well: class folders are listed by `classes`.
     """
     taken = inspect.signature(get_method(data["_target_"])).parameters
     classes = class_list(data.get("classes"))
     given = {key: value for key, value in data.items() if key in taken or key not in BESIDE_TARGET["data"]}
     catalogue = build(given | ({"classes": classes} if "classes" in taken else {}))
-    if classes is not None:
-        catalogue = take_classes(catalogue, classes)
-    catalogue = leave_out_missing(catalogue, needed, data["on_error"], data.get("root"))
+    return catalogue if classes is None else take_classes(catalogue, classes)
+
+
+def build_catalogue(data: DictConfig, needed: Sequence[str] = ("train", "val", "test")) -> Catalogue:
+    """The videos to train or to evaluate on.
+
+    needed: the splits that will be read. Raises ValueError or FileNotFoundError where they lack what is asked for.
+    """
+    catalogue = leave_out_missing(list_videos(data), needed, data["on_error"], data.get("root"))
     catalogue = take_fraction(catalogue, data.get("fraction", 1.0), data.get("fraction_seed"))
     for split in needed:
         if not getattr(catalogue, split):
@@ -70,7 +78,23 @@ def build_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping, step: in
     test = TestViews(sampling, clip.resize, clip.crop, cfg.views.clips, cfg.views.crops, build(cfg.views.starts))
     # What is left of `data`: max_failed is not about loading, but about what becomes of failures.
     loading = {key: value for key, value in cfg.data.items() if key in LOADING - {"max_failed"}}
+    loading["index"] = read_entries(cfg.data, catalogue)
     return VideoData(catalogue, training, validation, test, order, cfg.seed, step, **loading)
+
+
+def read_entries(data: DictConfig, catalogue: Catalogue) -> dict[str, Entry]:
+    """What the index says of the catalogue's videos, by path as listed; empty where there is no index.
+
+    Whether an entry is current is asked when its video is loaded. Raises FileNotFoundError or ValueError.
+    """
+    file = find_index(data.root, data.index)
+    if file is None:
+        return {}
+    known, videos = read_index(file), {*catalogue.train, *catalogue.val, *catalogue.test}
+    places = {path: os.path.abspath(path) for path, _ in videos}
+    entries = {path: known[place] for path, place in places.items() if place in known}
+    log.info("index: %d of %d videos are in %s", len(entries), len(places), os.path.relpath(file))
+    return entries
 
 
 def build_training_data(cfg: DictConfig, catalogue: Catalogue) -> VideoData:

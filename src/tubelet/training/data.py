@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from tubelet.training.resume import ResumableLoader
 from tubelet.video.annotations import Catalogue
 from tubelet.video.dataset import TrainingDataset, VideoDataset
+from tubelet.video.index import Entry
 from tubelet.video.open import ReadOptions, check_reader
 from tubelet.video.order import EvaluationOrder, TrainingOrder
 from tubelet.video.processes import leave_the_group
@@ -30,6 +31,7 @@ class VideoData(L.LightningDataModule):
     scale_while_decoding: frames with a short side of more than twice clip.resize are scaled to it by their reader
     on_error: raise stops at the first broken file; skip goes on, in training with another video in its place,
         in evaluation counting it as answered wrongly; both are counted and named
+    index: path -> what `tubelet scan` found out about the video
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class VideoData(L.LightningDataModule):
         scale_while_decoding: bool = True,
         frame_names: str | None = None,
         first_frame: int | None = None,
+        index: Mapping[str, Entry] | None = None,
     ):
         super().__init__()
         if on_error not in ("raise", "skip"):
@@ -64,7 +67,7 @@ class VideoData(L.LightningDataModule):
         self.catalogue, self.seed, self.step, self.reader = catalogue, seed, step, reader
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers = num_workers
-        reading = {"reader": reader, "options": options, "skip_errors": on_error == "skip"}
+        reading = {"reader": reader, "options": options, "skip_errors": on_error == "skip", "index": index}
         shared = {"order": order, "seed": seed, **reading}
         self.train_set = TrainingDataset(catalogue.train, training.sample, transform=training.transform, **shared)
         self.val_set = VideoDataset(catalogue.val, validation.sample, transform=validation.transform, **shared)

@@ -17,7 +17,10 @@ from tubelet.weights.catalogue import STARTING_KEYS
 KEPT = ("model", "clip", "data", "augment", "optim", "order", "frozen_at", "seed")
 FREE = {  # of these nodes, what may change
     "model": set(STARTING_KEYS),  # what the first run started from is in the checkpoint's weights
-    "data": {"root", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "batch_size"},
+    "data": {
+        *("root", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "batch_size", "index"),
+        *("time_limit",),
+    },
 }
 
 

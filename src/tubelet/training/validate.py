@@ -45,7 +45,7 @@ NAMED_FREELY = {"augment", "callbacks", "logger"}  # mappings whose keys are nam
 CHOOSING = {"classes", "fraction", "fraction_seed"}  # of `data`: which part of any data set is used
 BESIDE_TARGET = {  # see build.py
     "data": {
-        *("batch_size", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed"),
+        *("batch_size", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "index"),
         *("time_limit", "scale_while_decoding", "frame_names", "first_frame"),
         *CHOOSING,
     },

@@ -6,7 +6,7 @@ Letters: V views of a video, C channels, T frames, H W pixels.
 
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
 
 import torch
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from tubelet.video.annotations import Video
 from tubelet.video.failures import nothing_read
+from tubelet.video.index import Entry
 from tubelet.video.open import DEFAULTS, ReadOptions, read_clips
 from tubelet.video.order import Draw
 from tubelet.video.reader import DecodeError
@@ -46,6 +47,7 @@ class VideoDataset(Dataset):
     transform: uint8 (T, C, H, W) -> views of one clip, uint8 (v, T, C, h, w); draws from torch's global generator
     reader, options: see open.py
     skip_errors: give a black clip and the reason in `failure` for a broken file, instead of raising DecodeError
+    index: path -> what is known of the video; where that is not current, it is as if it were not there
     """
 
     def __init__(
@@ -58,9 +60,11 @@ class VideoDataset(Dataset):
         reader: str,
         skip_errors: bool,
         options: ReadOptions = DEFAULTS,
+        index: Mapping[str, Entry] | None = None,
     ):
         self.videos, self.sample, self.order, self.transform = videos, sample, order, transform
         self.seed, self.reader, self.skip_errors, self.options = seed, reader, skip_errors, options
+        self.index = index or {}
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -76,6 +80,9 @@ class VideoDataset(Dataset):
     def _load(self, draw: Draw) -> Sample:
         path, label = self.videos[draw.video]
         generator = Generator().manual_seed(sample_seed(self.seed, *draw, -1))
+        entry = self.index.get(path)
+        if entry is not None and entry.stage and entry.is_current():
+            raise DecodeError(path, entry.stage, entry.reason)
 
         def choose(num_frames: int, fps: float) -> Tensor:
             try:
@@ -84,7 +91,7 @@ class VideoDataset(Dataset):
                 raise DecodeError(path, "open", str(error)) from error
             return torch.stack([self.order(clip, generator) for clip in clips])
 
-        frames, name = read_clips(path, choose, self.reader, None, self.options)  # (K, T, C, H, W)
+        frames, name = read_clips(path, choose, self.reader, entry, self.options)  # (K, T, C, H, W)
         views = torch.cat([self._view(draw, k, clip) for k, clip in enumerate(frames)])  # (V, T, C, h, w)
         return self._sample(draw, views.transpose(1, 2).contiguous(), label, reader=name)
 

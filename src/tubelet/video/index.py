@@ -9,6 +9,9 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import BinaryIO
+
+INDEX_NAME = ".tubelet_index.jsonl"  # of the index in the folder of its videos, where data.index names no other
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ class Entry:
 
     def is_current(self) -> bool:
         """Whether the file is still the one that was looked at."""
-        return state_of(self.path) == (self.num_bytes, self.changed)
+        try:
+            return state_of(self.path) == (self.num_bytes, self.changed)
+        except OSError:
+            return False
 
 
 def state_of(path: str) -> tuple[int, int]:
@@ -53,17 +59,55 @@ def state_of(path: str) -> tuple[int, int]:
     return (len(os.listdir(path)) if os.path.isdir(path) else state.st_size), state.st_mtime_ns
 
 
+def find_index(root: str, index: str | None) -> Path | None:
+    """The file of entries to use: `index`, or the one in `root`, if `tubelet scan` has left one there.
+
+    Raises FileNotFoundError where `index` names no file.
+    """
+    if index is not None and not Path(index).is_file():
+        raise FileNotFoundError(f"data.index={index}: there is no such file; tubelet scan data.index={index} writes it")
+    file = Path(index or Path(root, INDEX_NAME))
+    return file if file.is_file() else None
+
+
 def read_index(file: Path) -> dict[str, Entry]:
-    """By path; of two entries of one file the later. A last line that was cut is left out."""
+    """By absolute path; of two entries of one file the later. A last line that was cut is left out.
+
+    Raises ValueError at a line that is no entry.
+    """
     entries = {}
     lines = file.read_text(encoding="utf-8").split("\n") if file.exists() else [""]
-    for line in lines[:-1]:
-        found = json.loads(line)
-        entries[found["path"]] = Entry(**{**found, "key_frames": tuple(found["key_frames"])})
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            found = json.loads(line)
+            path = os.path.abspath(file.parent / found["path"])
+            entries[path] = Entry(**{**found, "path": path, "key_frames": tuple(found["key_frames"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{file}:{number} is no entry of this version; delete the file and scan anew") from error
     return entries
 
 
 def append_entries(file: Path, entries: Iterable[Entry]) -> None:
-    """Add lines to the index, whole ones only where the process is killed between two calls."""
-    with open(file, "a", encoding="utf-8") as opened:
-        opened.write("".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries))
+    """Add lines to the index, whole ones only where the process is killed between two calls.
+
+    The line that a kill within a call has cut is removed. Paths below the folder of the index are written relative to
+    it, so that an index stays right when it is moved together with its videos.
+    """
+    home = os.path.abspath(file.parent)
+    lines = []
+    for entry in entries:
+        path = os.path.abspath(entry.path)
+        path = os.path.relpath(path, home) if path.startswith(os.path.join(home, "")) else path
+        lines.append(json.dumps({**asdict(entry), "path": path}, ensure_ascii=False) + "\n")
+    with open(file, "ab+") as opened:
+        _cut_after_last_line(opened)
+        opened.write("".join(lines).encode())
+
+
+def _cut_after_last_line(opened: BinaryIO) -> None:
+    if opened.seek(0, os.SEEK_END) == 0:
+        return
+    opened.seek(-1, os.SEEK_END)
+    if opened.read(1) != b"\n":
+        opened.seek(0)
+        opened.truncate(opened.read().rfind(b"\n") + 1)

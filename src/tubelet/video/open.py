@@ -114,10 +114,7 @@ def _exact(reader: str, header: Header, entry: Entry | None) -> bool:
 
 def _holds(entry: Entry) -> bool:
     """Whether the entry tells of frames, and its file is what it was."""
-    try:
-        return entry.num_frames > 0 and entry.is_current()
-    except OSError:
-        return False
+    return entry.num_frames > 0 and entry.is_current()
 
 
 def _worth_seeking(entry: Entry) -> bool:
@@ -128,7 +125,9 @@ def _worth_seeking(entry: Entry) -> bool:
 def read_clips(
     path: str, choose: Callable[[int, float], Tensor], reader: str, entry: Entry | None, options: ReadOptions
 ) -> tuple[Tensor, str]:
-    """(K, T) frame numbers, chosen from the number of frames and frames a second -> uint8 (K, T, C, H, W), decoded once; the reader's name.
+    """(K, T) frame numbers, chosen from the number and the rate of frames -> uint8 (K, T, C, H, W), decoded once.
+
+    The second that is returned is the name of the reader.
 
     Raises DecodeError, also where that takes longer than `options.time_limit`.
     """

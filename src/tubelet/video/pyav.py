@@ -135,6 +135,20 @@ def _fps(stream: av.VideoStream) -> float:
     return float(rate) if rate else 0.0
 
 
+@contextmanager
+def open_watched(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, list[tuple[int, str, str]]]]:
+    """The file, its best video stream, and (level, source, text) of what libav logs as errors from now on."""
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # else a line is lost that is the last one of the file before
+    try:
+        with av.logging.Capture(local=True) as logged, open_stream(path) as (container, stream):
+            yield container, stream, logged
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
+
+
 class PyavReader:
     """What the reader below and the one that seeks (seeking.py) share: pictures from frames."""
 

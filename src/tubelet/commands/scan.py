@@ -1,0 +1,136 @@
+"""tubelet scan: look at every video of a data set once, say what is wrong with it, and leave the index behind."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tubelet.training.launch import compose_config, told_in_one_line
+from tubelet.video.index import INDEX_NAME
+
+HELP = """usage: tubelet scan data=NAME [overrides of conf/train.yaml] [options]
+       tubelet scan FOLDER [data.index=FILE] [options]
+
+Decodes every video of all splits once, or every video file in FOLDER and below. Writes what it finds to the index,
+which training and evaluation then use, tells what is missing, broken, damaged, too short, there twice or wrongly
+labelled, and writes scan.json and pictures. It can be interrupted: the same command goes on where it stopped, and
+files that have not changed since are not looked at again. docs/scan.md tells more.
+
+  --out FOLDER        for scan.json and the pictures (default: runs/scan/NAME)
+  --num-workers N     files looked at side by side (default: one a CPU core)
+  --seconds S         for decoding a file, and 3 more for each MB of it, before it counts as hanging (default: 60)
+  --again             look at every file again, also where the index is current
+
+Exit code 1: videos are missing or broken, a video is in two splits, or labels are wrong; 0 otherwise."""
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(prog="tubelet scan", add_help=False)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--again", action="store_true")
+    told, overrides = parser.parse_known_args()
+    if not overrides or {"-h", "--help"} & set(overrides):
+        print(HELP)
+        return
+    with told_in_one_line():
+        for name, value in (("--num-workers", told.num_workers), ("--seconds", told.seconds)):
+            if value <= 0:
+                raise ValueError(f"{name} {value} is not a positive number")
+        sys.exit(_scan(told, overrides))
+
+
+def _scan(told: argparse.Namespace, overrides: list[str]) -> int:
+    from tubelet.analysis.census_report import lines
+    from tubelet.video.census import take_census
+    from tubelet.video.scan import update_index
+
+    data = _folder(overrides) if Path(overrides[0]).is_dir() else _data_set(overrides)
+    videos = [video.path for listed in data.splits.values() for video in listed]
+    try:
+        found = update_index(data.index, videos, told.num_workers, told.seconds, told.again)
+    except KeyboardInterrupt:
+        print(f"what was looked at is in {data.index}; the same command goes on", file=sys.stderr)
+        raise
+    entries = {path: found[os.path.abspath(path)] for path in videos if os.path.abspath(path) in found}
+    census = take_census(data.splits, data.classes, entries, data.clip_frames)
+    out = told.out or Path("runs", "scan", data.name)
+    out.mkdir(parents=True, exist_ok=True)
+    written = _write(census, data, entries, out)
+    print("\n".join(lines(census)))
+    print(f"\nindex: {os.path.relpath(data.index)}")
+    print(f"written: {os.path.relpath(out)}/{{{','.join(written)}}}")
+    return int(census.is_wrong())
+
+
+class Data(NamedTuple):
+    """What is scanned. clip_frames: that a clip spans; None where no clip is known."""
+
+    name: str
+    splits: Mapping[str, Sequence[Any]]
+    classes: Sequence[str]
+    index: Path
+    clip_frames: int | None
+
+
+def _data_set(overrides: list[str]) -> Data:
+    from tubelet.training.build import list_videos
+
+    cfg = compose_config("train", overrides)
+    catalogue = list_videos(cfg.data)
+    splits = {"train": catalogue.train, "val": catalogue.val, "test": catalogue.test}
+    root = Path(cfg.data.root)
+    span = (cfg.clip.num_frames - 1) * cfg.clip.stride + 1
+    return Data(root.absolute().name, splits, catalogue.classes, Path(cfg.data.index or root / INDEX_NAME), span)
+
+
+def _folder(overrides: list[str]) -> Data:
+    from tubelet.video.annotations import Video
+    from tubelet.video.scan import files_below
+
+    folder, *others = overrides
+    index = Path(folder, INDEX_NAME)
+    for override in others:
+        key, _, value = override.partition("=")
+        if key != "data.index" or not value:
+            raise ValueError(f"{override}: beside a folder, only data.index=FILE can be given")
+        index = Path(value)
+    videos = [Video(path, 0) for path in files_below(folder)]
+    if not videos:
+        raise ValueError(f"{folder}: no video file in it or below")
+    return Data(Path(folder).absolute().name, {"videos": videos}, [], index, None)
+
+
+def _write(census: Any, data: Data, entries: Mapping[str, Any], out: Path) -> list[str]:
+    """scan.json and the pictures; returns their names."""
+    from dataclasses import asdict
+
+    from tubelet.analysis.census_plots import draw_classes, draw_contact_sheet, draw_videos
+    from tubelet.training.record import write_json
+
+    write_json(out / "scan.json", {"wrong": census.is_wrong(), **asdict(census)})
+    good = [entry for entry in entries.values() if not entry.stage]
+    written = ["scan.json"]
+    if good:
+        draw_videos(good, out / "videos.png")
+        draw_contact_sheet(_one_of_each_class(data, entries), out / "contact_sheet.png")
+        written += ["videos.png", "contact_sheet.png"]
+    if census.counts:
+        draw_classes(census.counts, out / "classes.png")
+        written.append("classes.png")
+    return written
+
+
+def _one_of_each_class(data: Data, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Class -> the first video of it that can be read; without classes, file -> that file."""
+    shown: dict[str, Any] = {}
+    for listed in data.splits.values():
+        for path, label in listed:
+            name = data.classes[label] if 0 <= label < len(data.classes) else os.path.basename(path)
+            if path in entries and not entries[path].stage:
+                shown.setdefault(name, entries[path])
+    places = {name: place for place, name in enumerate(data.classes)}
+    return dict(sorted(shown.items(), key=lambda pair: places.get(pair[0], len(places))))

@@ -1,0 +1,119 @@
+"""Work on files in child processes: a decoder that hangs or crashes costs what was looked at, and nothing else."""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+import torch
+
+from tubelet.video.processes import leave_signals_to_parent
+
+# Not fork: the parent has threads, and decoders do not survive a fork while one of them holds a lock.
+METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+Work = Callable[[str], Iterator[Any]]
+
+
+class Outcome(NamedTuple):
+    path: str
+    found: Any  # the last that the work on this path gave; None if it gave nothing
+    failure: str  # how its process ended, or that it did not answer; empty if the work was finished
+
+
+def in_children(
+    work: Work, paths: Sequence[str], num_children: int, limit: Callable[[str], float]
+) -> Iterator[Outcome]:
+    """Do `work(path)` on every path, `num_children` at a time; outcomes come as they are ready.
+
+    limit: path -> seconds that the work may take between two things it gives; then its process is killed, and another
+        takes its place
+    """
+    waiting = iter(paths)
+    children = [_Child(work, limit) for _ in range(min(num_children, len(paths)))]
+    try:
+        for child in children:
+            child.begin(next(waiting))
+        while children:
+            seconds = min(child.deadline for child in children) - time.monotonic()
+            wait([child.pipe for child in children], max(seconds, 0.0))
+            for place, child in enumerate(list(children)):
+                outcome = child.outcome()
+                if outcome is None:
+                    continue
+                yield outcome
+                if outcome.failure:
+                    child.end()
+                    child = children[place] = _Child(work, limit)
+                path = next(waiting, None)
+                if path is None:
+                    child.end()
+                else:
+                    child.begin(path)
+            children = [child for child in children if child.path]
+    finally:
+        for child in children:
+            child.end()
+
+
+class _Child:
+    """A process that works on one path at a time and sends what it finds."""
+
+    path = ""  # under way; empty where there is none
+    ready = False  # whether it has imported what it needs, which does not count as work
+
+    def __init__(self, work: Work, limit: Callable[[str], float]):
+        context: Any = multiprocessing.get_context(METHOD)
+        if METHOD == "forkserver":
+            context.set_forkserver_preload([__name__, work.__module__])  # imported once, not in every child
+        self.pipe, other = context.Pipe()
+        self.limit = limit
+        self.process = context.Process(target=_serve, args=(work, other), daemon=True)
+        self.process.start()
+        other.close()
+
+    def begin(self, path: str) -> None:
+        self.path, self.found, self.seconds = path, None, self.limit(path)
+        self.ready = self.ready or self.pipe.recv()
+        self.deadline = time.monotonic() + self.seconds
+        self.pipe.send(path)
+
+    def outcome(self) -> Outcome | None:
+        """Of the path under way, if its end has come."""
+        try:
+            while self.pipe.poll():
+                found = self.pipe.recv()
+                if found is None:
+                    return Outcome(self.path, self.found, "")
+                self.found, self.deadline = found, time.monotonic() + self.seconds
+        except (EOFError, OSError):
+            self.process.join()
+            return Outcome(self.path, self.found, f"the decoding process ended ({_ending(self.process.exitcode)})")
+        if time.monotonic() < self.deadline:
+            return None
+        return Outcome(self.path, self.found, f"no answer within {self.seconds:g} s")
+
+    def end(self) -> None:
+        self.path = ""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _ending(code: int | None) -> str:
+    return signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
+
+
+def _serve(work: Work, pipe: Connection) -> None:
+    """Until the parent closes its end, or is gone."""
+    leave_signals_to_parent()
+    torch.set_num_threads(1)
+    try:
+        pipe.send(True)
+        while True:
+            for found in work(pipe.recv()):
+                pipe.send(found)
+            pipe.send(None)
+    except (EOFError, BrokenPipeError):
+        return

@@ -1,0 +1,85 @@
+"""Bringing an index up to date: every file that it does not know as it lies on disk is looked at."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tubelet.video.annotations import SUFFIXES
+from tubelet.video.guarded import Outcome, in_children
+from tubelet.video.index import Entry, append_entries, read_index, state_of
+from tubelet.video.probe import probe
+
+log = logging.getLogger(__name__)
+SECONDS_PER_MB = 3  # many times what decoding a megabyte of film takes
+
+
+def files_below(folder: str) -> list[str]:
+    """All video files in a folder and below, without hidden ones."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        videos = [n for n in names if not n.startswith(".") and os.path.splitext(n)[1].lower() in SUFFIXES]
+        found += [os.path.join(place, name) for name in videos]
+    return sorted(found)
+
+
+def update_index(
+    file: Path, paths: Sequence[str], num_workers: int, seconds: float, again: bool = False
+) -> dict[str, Entry]:
+    """Look at the files of which the index has no current entry. Absolute path -> entry; a missing file has none.
+
+    An entry is in the index as soon as its file has been looked at, so an interrupted call is taken up by the next.
+
+    seconds: that a step of decoding a file may take, and SECONDS_PER_MB more for each megabyte of it
+    again: look at all files
+    Raises OSError where the index cannot be written.
+    """
+    _check_writable(file)
+    entries = {} if again else {path: one for path, one in read_index(file).items() if one.is_current()}
+    there = [path for path in dict.fromkeys(map(os.path.abspath, paths)) if os.path.exists(path)]
+    new = [path for path in there if path not in entries]
+    pause = 0.5 if sys.stderr.isatty() else 10.0  # seconds between two updates of the bar: a log file wants few
+    with tqdm(desc="looking at videos", total=len(there), initial=len(there) - len(new), mininterval=pause) as bar:
+        for outcome in in_children(probe, new, num_workers, lambda path: _limit(path, seconds)):
+            entry = _entry(outcome)
+            if entry is not None:
+                append_entries(file, [entry])
+                entries[entry.path] = entry
+            bar.update()
+    return {path: entries[path] for path in there if path in entries}
+
+
+def _check_writable(file: Path) -> None:
+    try:
+        append_entries(file, [])
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            f"cannot write the index {file}: {reason}; put it elsewhere: data.index=path/to/index.jsonl"
+        ) from error
+
+
+def _limit(path: str, seconds: float) -> float:
+    try:
+        return seconds + SECONDS_PER_MB * state_of(path)[0] / 2**20
+    except OSError:
+        return seconds
+
+
+def _entry(outcome: Outcome) -> Entry | None:
+    """None where the file has gone since it was listed."""
+    path, found, failure = outcome
+    if not failure:
+        return found
+    if found is not None:  # it can be read linearly; the reader that was being tried stands as not exact
+        tried = next(reversed(found.exact), "PyAV, a second time")
+        log.warning("%s: %s while %s read it, which counts as not exact", path, failure, tried)
+        return found
+    try:
+        return Entry(path, *state_of(path), stage="decode", reason=failure)
+    except OSError:
+        return None

@@ -1,0 +1,118 @@
+"""The index: what is written is read again, also after a kill, and an entry holds only for the file it was made of."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tubelet.video.annotations import Video
+from tubelet.video.dataset import VideoDataset
+from tubelet.video.index import INDEX_NAME, Entry, append_entries, find_index, read_index, state_of
+from tubelet.video.order import Draw
+from tubelet.video.reader import DecodeError
+from tubelet.video.sampling import forward
+from tubelet.video.views import TestViews
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Entry:
+    path = tmp_path / "clips" / "a é.mp4"
+    path.parent.mkdir()
+    path.write_bytes(b"seven b")
+    return Entry(
+        str(path),
+        *state_of(str(path)),
+        digest="d1",
+        damaged="cut",
+        num_frames=90,
+        fps=29.97,
+        height=64,
+        width=80,
+        rotation=270,
+        container="mp4",
+        codec="h264",
+        key_frames=(0, 24, 48),
+        exact={"decord": True},
+    )
+
+
+def test_entries_are_read_as_they_were_written_and_the_later_of_two_counts(entry: Entry, tmp_path: Path):
+    file = tmp_path / INDEX_NAME
+    other = Entry(str(tmp_path / "b.avi"), 0, 5, stage="open", reason="empty")
+    append_entries(file, [entry, other])
+    append_entries(file, [replace(entry, num_frames=89)])
+    assert read_index(file) == {entry.path: replace(entry, num_frames=89), other.path: other}
+
+
+def test_the_line_that_a_kill_has_cut_is_left_out_and_the_next_entries_are_whole(entry: Entry, tmp_path: Path):
+    file = tmp_path / INDEX_NAME
+    append_entries(file, [entry])
+    with open(file, "a") as opened:
+        opened.write('{"path": "c.mp4", "num_by')
+    assert read_index(file) == {entry.path: entry}
+    other = Entry(str(tmp_path / "b.avi"), 0, 5)
+    append_entries(file, [other])
+    assert read_index(file) == {entry.path: entry, other.path: other}
+
+
+def test_a_line_that_is_no_entry_is_an_error_with_its_number(entry: Entry, tmp_path: Path):
+    file = tmp_path / INDEX_NAME
+    append_entries(file, [entry])
+    with open(file, "a") as opened:
+        opened.write('{"path": "c.mp4", "colour": 3}\n')
+    with pytest.raises(ValueError, match=rf"{INDEX_NAME}:2 is no entry of this version; delete the file and scan anew"):
+        read_index(file)
+
+
+def test_an_index_that_moves_with_its_videos_stays_right(entry: Entry, tmp_path: Path):
+    append_entries(tmp_path / "clips" / INDEX_NAME, [entry])
+    moved = tmp_path / "elsewhere"
+    shutil.move(tmp_path / "clips", moved)  # keeps the times of the files, as rsync -a and cp -a do
+    path = str(moved / "a é.mp4")
+    found = read_index(moved / INDEX_NAME)
+    assert found == {path: replace(entry, path=path)}
+    assert found[path].is_current()
+
+
+def test_an_entry_holds_until_its_file_changes(entry: Entry):
+    assert entry.is_current()
+    written = os.stat(entry.path).st_mtime_ns
+    Path(entry.path).write_bytes(b"seven c")
+    os.utime(entry.path, ns=(written, written + 1_000))  # as long as before, a microsecond later
+    assert not entry.is_current()
+    Path(entry.path).write_bytes(b"eight by")
+    os.utime(entry.path, ns=(written, written))  # another length at the same time
+    assert not entry.is_current()
+    os.remove(entry.path)
+    assert not entry.is_current()
+
+
+def test_the_index_in_root_is_used_where_none_is_named_and_a_named_one_must_be_there(tmp_path: Path):
+    assert find_index(str(tmp_path), None) is None
+    default, other = tmp_path / INDEX_NAME, tmp_path / "other.jsonl"
+    default.touch()
+    assert find_index(str(tmp_path), None) == default
+    with pytest.raises(FileNotFoundError, match=r"data\.index=.*other\.jsonl: there is no such file"):
+        find_index(str(tmp_path), str(other))
+    other.touch()
+    assert find_index(str(tmp_path), str(other)) == other
+
+
+def dataset(videos: list[Video], index: dict[str, Entry] | None, skip_errors: bool = False) -> VideoDataset:
+    views = TestViews({"num_frames": 4, "stride": 3, "resize": 32, "crop": 24}, 2, 1)
+    return VideoDataset(videos, views.sample, forward, views.transform, 0, "auto", skip_errors, index)
+
+
+def test_what_is_broken_by_the_index_is_not_opened_until_its_file_changes(videos: list[Video], tmp_path: Path):
+    path = str(tmp_path / "was_broken.mp4")
+    shutil.copy(videos[0].path, path)
+    index = {path: Entry(path, *state_of(path), stage="decode", reason="as the index says")}
+    one = [Video(path, 1)]
+    with pytest.raises(DecodeError, match=r"was_broken\.mp4: cannot decode: as the index says"):
+        dataset(one, index)[Draw(0, 0)]
+    assert dataset(one, index, skip_errors=True)[Draw(0, 0)]["failure"] == f"{path}: cannot decode: as the index says"
+    os.utime(path, ns=(1, 1))
+    assert torch.equal(dataset(one, index)[Draw(0, 0)]["video"], dataset(one, None)[Draw(0, 0)]["video"])
