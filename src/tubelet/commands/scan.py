@@ -5,10 +5,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tubelet.training.launch import compose_config, told_in_one_line
-from tubelet.video.index import INDEX_NAME
+from tubelet.video.annotations import Video
+from tubelet.video.census import Census, take_census
+from tubelet.video.index import INDEX_NAME, Entry
 
 HELP = """usage: tubelet scan data=NAME [overrides of conf/train.yaml] [options]
        tubelet scan FOLDER [data.index=FILE] [options]
@@ -45,7 +47,6 @@ def run() -> None:
 
 def _scan(told: argparse.Namespace, overrides: list[str]) -> int:
     from tubelet.analysis.census_report import lines
-    from tubelet.video.census import take_census
     from tubelet.video.scan import update_index
 
     data = _folder(overrides) if Path(overrides[0]).is_dir() else _data_set(overrides)
@@ -70,7 +71,7 @@ class Data(NamedTuple):
     """What is scanned. clip_frames: that a clip spans; None where no clip is known."""
 
     name: str
-    splits: Mapping[str, Sequence[Any]]
+    splits: Mapping[str, Sequence[Video]]
     classes: Sequence[str]
     index: Path
     clip_frames: int | None
@@ -88,7 +89,6 @@ def _data_set(overrides: list[str]) -> Data:
 
 
 def _folder(overrides: list[str]) -> Data:
-    from tubelet.video.annotations import Video
     from tubelet.video.scan import files_below
 
     folder, *others = overrides
@@ -104,7 +104,7 @@ def _folder(overrides: list[str]) -> Data:
     return Data(Path(folder).absolute().name, {"videos": videos}, [], index, None)
 
 
-def _write(census: Any, data: Data, entries: Mapping[str, Any], out: Path) -> list[str]:
+def _write(census: Census, data: Data, entries: Mapping[str, Entry], out: Path) -> list[str]:
     """scan.json and the pictures; returns their names."""
     from dataclasses import asdict
 
@@ -124,9 +124,9 @@ def _write(census: Any, data: Data, entries: Mapping[str, Any], out: Path) -> li
     return written
 
 
-def _one_of_each_class(data: Data, entries: Mapping[str, Any]) -> dict[str, Any]:
+def _one_of_each_class(data: Data, entries: Mapping[str, Entry]) -> dict[str, Entry]:
     """Class -> the first video of it that can be read; without classes, file -> that file."""
-    shown: dict[str, Any] = {}
+    shown: dict[str, Entry] = {}
     for listed in data.splits.values():
         for path, label in listed:
             name = data.classes[label] if 0 <= label < len(data.classes) else os.path.basename(path)

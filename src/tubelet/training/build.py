@@ -87,7 +87,7 @@ def read_entries(data: DictConfig, catalogue: Catalogue) -> dict[str, Entry]:
 
     Whether an entry is current is asked when its video is loaded. Raises FileNotFoundError or ValueError.
     """
-    file = find_index(data.root, data.index)
+    file = find_index(data.root, data.get("index"))  # configs of older checkpoints have no such key
     if file is None:
         return {}
     known, videos = read_index(file), {*catalogue.train, *catalogue.val, *catalogue.test}

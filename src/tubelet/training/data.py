@@ -1,5 +1,6 @@
 """The loaders of training, validation and test."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L

@@ -84,18 +84,19 @@ def take_census(
     """
     splits = _joined(splits)
     paths = list(dict.fromkeys(video.path for videos in splits.values() for video in videos))
-    found = [entries[path] for path in paths if path in entries]
-    good = [entry for entry in found if not entry.stage]
+    found = {path: entries[path] for path in paths if path in entries}
+    readable = {path: entry for path, entry in found.items() if not entry.stage}
+    good = readable.values()
     readers = sorted({name for entry in good for name in entry.exact})
     return Census(
         num_videos=len(paths),
         num_readable=len(good),
         num_listed={split: len(videos) for split, videos in splits.items()},
-        missing=[path for path in paths if path not in entries],
-        broken=[Broken(entry.path, entry.stage, entry.reason) for entry in found if entry.stage],
-        damaged={entry.path: entry.damaged for entry in good if entry.damaged},
+        missing=[path for path in paths if path not in found],
+        broken=[Broken(path, entry.stage, entry.reason) for path, entry in found.items() if entry.stage],
+        damaged={path: entry.damaged for path, entry in readable.items() if entry.damaged},
         clip_frames=clip_frames,
-        too_short={entry.path: entry.num_frames for entry in good if entry.num_frames < (clip_frames or 0)},
+        too_short={path: one.num_frames for path, one in readable.items() if one.num_frames < (clip_frames or 0)},
         copies=_copies(splits, classes, entries),
         wrong_labels=_wrong_labels(splits, classes),
         counts=_counts(splits, classes),

@@ -1,0 +1,169 @@
+"""tubelet scan, on generated files of every trouble."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tubelet.commands.scan import run
+from tubelet.video.index import INDEX_NAME, read_index
+from tubelet.video.pyav import write_video
+from tubelet.video.scan import update_index
+
+SCAN = [sys.executable, "-c", "from tubelet.commands.main import main; main()", "scan"]
+LISTS = ["data=list", "data.train=train.txt", "data.val=val.txt", "clip.num_frames=4", "clip.stride=3"]  # spans 10
+
+
+def scan(*arguments, cwd):
+    command = [*SCAN, *arguments, "--num-workers", "2"]
+    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
+
+
+def write(path: Path, seed: int, num_frames: int = 12) -> None:
+    frames = np.random.default_rng(seed).integers(0, 255, (num_frames, 32, 40, 3)).astype(np.uint8)
+    write_video(str(path), frames, fps=8, qp="30")
+
+
+def refused(arguments, monkeypatch):
+    """What a scan in this process ends with."""
+    monkeypatch.setattr(sys, "argv", ["tubelet scan", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        run()
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """(folder of four videos of two classes in two lists, what a scan of it printed)."""
+    folder = tmp_path_factory.mktemp("sound")
+    for i in range(4):
+        write(folder / f"{i}.mp4", i)
+    (folder / "train.txt").write_text("0.mp4 jump\n1.mp4 run\n")
+    (folder / "val.txt").write_text("2.mp4 jump\n3.mp4 run\n")
+    return folder, scan(*LISTS, cwd=folder)
+
+
+def test_a_sound_data_set_ends_with_code_0_an_index_a_report_and_pictures(sound):
+    folder, printed = sound
+    assert printed.returncode == 0, printed.stderr
+    assert printed.stdout.splitlines()[-2:] == [
+        f"index: {INDEX_NAME}",
+        f"written: runs/scan/{folder.name}/{{scan.json,videos.png,contact_sheet.png,classes.png}}",
+    ]
+    report = json.loads((folder / "runs/scan" / folder.name / "scan.json").read_text())
+    assert report["wrong"] is False
+    assert (report["num_videos"], report["num_readable"], report["clip_frames"]) == (4, 4, 10)
+    assert report["counts"] == {"train": {"jump": 1, "run": 1}, "val and test": {"jump": 1, "run": 1}}
+    for name in ("videos.png", "contact_sheet.png", "classes.png"):
+        assert (folder / "runs/scan" / folder.name / name).read_bytes().startswith(b"\x89PNG")
+    assert set(read_index(folder / INDEX_NAME)) == {str(folder / f"{i}.mp4") for i in range(4)}
+
+
+def test_files_that_have_not_changed_are_not_looked_at_again(sound, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(sound[0], folder)  # with the times of the files
+    index, paths = folder / INDEX_NAME, [str(folder / f"{i}.mp4") for i in range(4)]
+    before = index.read_text()
+    found = update_index(index, paths, num_workers=2, seconds=60)
+    assert set(found) == set(paths)
+    assert index.read_text() == before
+    write(folder / "2.mp4", seed=9, num_frames=15)
+    assert update_index(index, paths, num_workers=2, seconds=60)[paths[2]].num_frames == 15
+    assert [json.loads(line)["path"] for line in index.read_text().removeprefix(before).splitlines()] == ["2.mp4"]
+    os.remove(folder / "3.mp4")
+    assert set(update_index(index, paths, num_workers=2, seconds=60, again=True)) == set(paths[:3])
+    assert len(index.read_text().splitlines()) == 4 + 1 + 3
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory):
+    """(folder of lists that name a file of every trouble, what a scan of it printed)."""
+    folder = tmp_path_factory.mktemp("troubled")
+    write(folder / "good.mp4", seed=1)
+    write(folder / "short.mp4", seed=2, num_frames=5)
+    shutil.copy(folder / "good.mp4", folder / "copy.mp4")
+    (folder / "empty.mp4").touch()
+    (folder / "page.mp4").write_text("<html>404</html>")
+    (folder / "cut.mp4").write_bytes((folder / "good.mp4").read_bytes()[:-700])
+    (folder / "train.txt").write_text("good.mp4 0\nempty.mp4 0\npage.mp4 1\nabsent.mp4 0\nshort.mp4 1\n")
+    (folder / "val.txt").write_text("copy.mp4 0\ncut.mp4 0\nlost.mp4 0\n")
+    printed = scan(*LISTS, "--out", "told", cwd=folder)
+    return printed, json.loads((folder / "told/scan.json").read_text())
+
+
+def test_every_trouble_is_named_and_the_exit_code_is_1(troubled):
+    printed, report = troubled
+    assert printed.returncode == 1, printed.stderr
+    assert report["wrong"] is True
+    assert report["missing"] == ["absent.mp4", "lost.mp4"]
+    assert {one["path"]: one["stage"] for one in report["broken"]} == {
+        "empty.mp4": "open",
+        "page.mp4": "open",
+        "cut.mp4": "open",
+    }
+    assert report["too_short"] == {"short.mp4": 5}
+    copies = [{"paths": ["copy.mp4", "good.mp4"], "splits": ["train", "val and test"], "classes": ["0"]}]
+    assert report["copies"] == copies
+    assert "copies across splits: 1\n    copy.mp4 = good.mp4 (train, val and test)\n" in printed.stdout
+    assert "classes without a video in val and test: 1\n    1\n" in printed.stdout
+    assert all(line.startswith("looking at videos") for line in printed.stderr.splitlines() if line), printed.stderr
+
+
+def test_a_scan_that_was_killed_goes_on_where_it_stopped(tmp_path):
+    for i in range(30):
+        write(tmp_path / f"{i:02d}.mp4", i, num_frames=60)
+    process = subprocess.Popen([*SCAN, ".", "--num-workers", "1"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    index = tmp_path / INDEX_NAME
+    while len(read_index(index)) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = index.read_bytes()
+    known = len(read_index(index))
+    assert 3 <= known < 30
+    printed = scan(".", cwd=tmp_path)
+    assert printed.returncode == 0, printed.stderr
+    lines = index.read_text().splitlines()
+    assert index.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+    assert sorted(json.loads(line)["path"] for line in lines) == [f"{i:02d}.mp4" for i in range(30)]
+
+
+def test_ctrl_c_leaves_a_usable_index_and_says_so(tmp_path):
+    for i in range(30):
+        write(tmp_path / f"{i:02d}.mp4", i, num_frames=60)
+    process = subprocess.Popen([*SCAN, ".", "--num-workers", "1"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not read_index(tmp_path / INDEX_NAME):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.splitlines()[-2:] == [f"what was looked at is in {INDEX_NAME}; the same command goes on", "interrupted"]
+    assert 0 < len(read_index(tmp_path / INDEX_NAME)) < 30
+
+
+def test_a_folder_in_which_nothing_can_be_written_needs_the_index_elsewhere(sound, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "index.jsonl"  # below a file, where not even an administrator can write
+    told = f"error: cannot write the index {place}: Not a directory; put it elsewhere: data.index=path/to/index.jsonl"
+    assert refused([str(sound[0]), f"data.index={place}"], monkeypatch) == told
+    elsewhere, path = tmp_path / "index.jsonl", str(sound[0] / "0.mp4")
+    update_index(elsewhere, [path], num_workers=1, seconds=60)
+    assert set(read_index(elsewhere)) == {path}
+
+
+def test_what_scan_does_not_understand_is_an_error_in_one_line(tmp_path, monkeypatch):
+    for arguments, told in (
+        (["data=list", "data.trian=x"], "data.trian"),
+        ([str(tmp_path)], "no video file in it or below"),
+        ([str(tmp_path), "clip.stride=2"], "clip.stride=2: beside a folder, only data.index=FILE can be given"),
+        (["data=motion", "--seconds", "0"], "--seconds 0.0 is not a positive number"),
+    ):
+        assert told in refused(arguments, monkeypatch)
