@@ -142,7 +142,7 @@ def test_a_list_of_frames_gives_the_folders_with_their_labels(lists, tmp_path: P
         rows("b c", "0", (1, 2), 1).replace("b c/", '"b c/').replace('.png "', '.png" "').replace("b c 1", '"b c" 1')
     )
     file = lists(rows("78687", "2", (1, 2, 3)) + quoted)
-    catalogue = read_frame_list(file, file, None, str(tmp_path), None, "raise")
+    catalogue = read_frame_list(file, file, None, str(tmp_path), None)
     assert catalogue.classes == ["0", "1", "2"]
     assert [tuple(video) for video in catalogue.train] == [(str(tmp_path / "78687"), 2), (str(tmp_path / "b c"), 0)]
     assert catalogue.test == catalogue.val == catalogue.train
@@ -168,28 +168,27 @@ def test_a_list_that_does_not_say_what_the_folders_hold_is_an_error_with_its_lin
 ):
     file = lists(text)
     with pytest.raises(ValueError, match=said):
-        read_frame_list(file, file, None, str(tmp_path), None, "raise")
+        read_frame_list(file, file, None, str(tmp_path), None)
 
 
 def test_a_list_with_another_header_is_an_error(tmp_path: Path):
     file = tmp_path / "a.csv"
     file.write_text("a.mp4 3\n")
     with pytest.raises(ValueError, match=r"a\.csv:1: expected the header 'original_vido_id video_id"):
-        read_frame_list(str(file), str(file), None, str(tmp_path), None, "raise")
+        read_frame_list(str(file), str(file), None, str(tmp_path), None)
 
 
-def test_listed_videos_that_are_not_on_disk_stop_or_are_left_out_of_training_alone(lists, tmp_path: Path):
+def test_listed_videos_that_are_not_on_disk_are_remembered(lists, tmp_path: Path):
     file = lists(rows("78687", "1", (1, 2, 3)) + rows("gone", "0", (1, 2)))
-    with pytest.raises(FileNotFoundError, match=r"1 of 2 listed videos are not on disk, first .*list\.csv:5: .*gone"):
-        read_frame_list(file, file, None, str(tmp_path), None, "raise")
-    catalogue = read_frame_list(file, file, None, str(tmp_path), None, "skip")
-    assert (len(catalogue.train), len(catalogue.val)) == (1, 2)
+    catalogue = read_frame_list(file, file, None, str(tmp_path), None)
+    assert (len(catalogue.train), len(catalogue.val)) == (2, 2)
+    assert catalogue.missing == {str(tmp_path / "gone")}
 
 
 def test_class_names_come_from_their_file(lists, tmp_path: Path):
     file, names = lists(rows("78687", "1", (1, 2, 3))), tmp_path / "names.txt"
     names.write_text("push\npull\n")
-    assert read_frame_list(file, file, None, str(tmp_path), str(names), "raise").classes == ["push", "pull"]
+    assert read_frame_list(file, file, None, str(tmp_path), str(names)).classes == ["push", "pull"]
     names.write_text("push\n")
     with pytest.raises(ValueError, match="names 1 classes, and the largest label is 1"):
-        read_frame_list(file, file, None, str(tmp_path), str(names), "raise")
+        read_frame_list(file, file, None, str(tmp_path), str(names))

@@ -1,16 +1,15 @@
 """SlowFast's lists of extracted frames: a line for each frame, `original_vido_id video_id frame_id path labels`."""
 
 import csv
-import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tubelet.video.annotations import Catalogue, Video
+from tubelet.video.disk import read_lines
 from tubelet.video.frames import NUMBER
 
-log = logging.getLogger(__name__)
 HEADER = ["original_vido_id", "video_id", "frame_id", "path", "labels"]  # their spelling
 
 
@@ -24,33 +23,26 @@ class Listed:
     numbers: list[int]
 
 
-def read_frame_list(train: str, val: str, test: str | None, root: str, classes: str | None, on_error: str) -> Catalogue:
+def read_frame_list(train: str, val: str, test: str | None, root: str, names: str | None) -> Catalogue:
     """Lists of frames as SlowFast has them for Something-Something and Charades, with one label a video.
 
     train, val, test: the csv files, separated by spaces; without a test list, the validation videos are the test
     root: folder that the paths in the lists are relative to
-    classes: a file with one class name a line; None: the labels are the names
-    on_error: raise, or skip, for videos of which no frame is on disk
+    names: a file with one class name a line; None: the labels are the names
 
     A video is the folder of its frames, which must all be listed. Raises ValueError with file and line.
     """
     found = {part: list(_listed(Path(file))) for part, file in (("train", train), ("val", val), ("test", test)) if file}
     most = max(listed.label for part in found.values() for listed in part)
-    names = Path(classes).read_text("utf-8").split("\n") if classes else [str(label) for label in range(most + 1)]
-    names = [name.strip() for name in names if name.strip()]
-    if most >= len(names):
-        raise ValueError(f"data.classes={classes} names {len(names)} classes, and the largest label is {most}")
-    videos = {}
+    classes = read_lines(Path(names)) if names else [str(label) for label in range(most + 1)]
+    if most >= len(classes):
+        raise ValueError(f"data.names={names} names {len(classes)} classes, and the largest label is {most}")
+    videos, missing = {}, set()
     for part, listed in found.items():
-        lacking = [one for one in listed if not _on_disk(one, root)]
-        if lacking and on_error != "skip":
-            named = f"{lacking[0].place}: {Path(root, lacking[0].folder)}"
-            raise FileNotFoundError(f"{len(lacking)} of {len(listed)} listed videos are not on disk, first {named}")
-        if lacking:
-            log.warning("%s: %d of %d listed videos are not on disk", part, len(lacking), len(listed))
-        kept = [one for one in listed if part != "train" or one not in lacking]  # evaluation counts them as wrong
-        videos[part] = [Video(str(Path(root, one.folder)), one.label) for one in kept]
-    return Catalogue(names, videos["train"], videos["val"], videos.get("test", videos["val"]))
+        videos[part] = [Video(str(Path(root, one.folder)), one.label) for one in listed]
+        missing |= {str(Path(root, one.folder)) for one in listed if not _on_disk(one, root)}
+    test_videos = videos.get("test", videos["val"])
+    return Catalogue(classes, videos["train"], videos["val"], test_videos, missing=frozenset(missing))
 
 
 def _listed(file: Path) -> Iterator[Listed]:
