@@ -15,7 +15,7 @@ import pytest
 from tubelet.commands.scan import run
 from tubelet.video.index import INDEX_NAME, read_index
 from tubelet.video.pyav import write_video
-from tubelet.video.scan import update_index
+from tubelet.video.scan import files_below, update_index
 
 SCAN = [sys.executable, "-c", "from tubelet.commands.main import main; main()", "scan"]
 LISTS = ["data=list", "data.train=train.txt", "data.val=val.txt", "clip.num_frames=4", "clip.stride=3"]  # spans 10
@@ -167,3 +167,21 @@ def test_what_scan_does_not_understand_is_an_error_in_one_line(tmp_path, monkeyp
         (["data=motion", "--seconds", "0"], "--seconds 0.0 is not a positive number"),
     ):
         assert told in refused(arguments, monkeypatch)
+
+
+@pytest.mark.skipif("TUBELET_ASSETS" not in os.environ, reason="TUBELET_ASSETS names no folder of real files")
+def test_of_real_troubled_files_the_broken_and_the_damaged_ones_are_named(tmp_path):
+    found = update_index(tmp_path / "index", files_below(f"{os.environ['TUBELET_ASSETS']}/nasty"), 2, seconds=60)
+    entries = {Path(path).name: entry for path, entry in found.items()}
+    broken = {"audio_only.mp4", "copy_cut.mkv", "editlist_copy_cut.mp4", "garbage.mp4", "html_404.mp4"}
+    broken |= {"real_decord_corrupted.mp4", "truncated_faststart.mp4", "truncated_no_moov.mp4", "zero_length.mp4"}
+    assert {name for name, entry in entries.items() if entry.stage} == broken
+    assert {name for name, entry in entries.items() if entry.damaged} == {
+        "bitflip_h264.mp4",
+        "missing_first_keyframe.ts",
+        "resolution_change.ts",
+        "truncated_vp9.webm",
+        "truncated_xvid.avi",
+    }
+    wrong = {"open_gop.mp4", "xvid_bf2.avi", "mpeg2.mpg", "hevc_default_open_gop24.mp4", "editlist_gop12.mp4"}
+    assert not any(entries[name].exact["decord"] for name in wrong)

@@ -12,13 +12,13 @@ from tubelet.video.index import INDEX_NAME
 from tubelet.video.order import Draw
 from tubelet.video.scan import update_index
 
-SMALL = ["data=motion", "data.train=8", "data.val=2", "data.test=2", "model=vivit_joint_tiny"]
+SMALL = ["data=motion", "data.train=8", "data.val=8", "data.test=8", "model=vivit_joint_tiny"]
 SMALL += ["data.batch_size=4", "optim.total_batch=4"]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A folder of twelve generated videos."""
+    """A folder of 24 generated videos."""
     folder = tmp_path_factory.mktemp("data") / "motion"
     build_catalogue(compose_config("train", [*SMALL, f"data.root={folder}"]).data)
     return folder
@@ -37,8 +37,8 @@ def test_batches_are_the_same_with_and_without_an_index(root, tmp_path):
     plain, known = data_in(root), data_in(indexed)
     assert plain.train_set.index == {}
     assert set(known.train_set.index) == set(paths)
-    for name, num_videos in (("train_set", 8), ("val_set", 2), ("test_set", 2)):
-        for i in range(num_videos):
+    for name in ("train_set", "val_set", "test_set"):
+        for i in range(8):
             expected, found = (getattr(data, name)[Draw(3, i)] for data in (plain, known))
             assert torch.equal(found.pop("video"), expected.pop("video"))
             assert found == expected

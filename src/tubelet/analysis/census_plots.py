@@ -1,5 +1,6 @@
 """Pictures of a data set: how long, large and fast its videos are, how its classes are filled, how they look."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -50,8 +51,7 @@ def _draw_durations(axis: Axes, seconds: Sequence[float]) -> None:
 
 
 def _draw_kinds(axis: Axes, kinds: Sequence[str], title: str) -> None:
-    counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
-    largest = sorted(counts.items(), key=lambda pair: -pair[1])
+    largest = Counter(kinds).most_common()
     if len(largest) > MOST_KINDS:
         rest = largest[MOST_KINDS - 1 :]
         largest = [*largest[: MOST_KINDS - 1], (f"{len(rest)} others", sum(count for _, count in rest))]
