@@ -109,7 +109,7 @@ def build_training_data(cfg: DictConfig, catalogue: Catalogue) -> VideoData:
 
 
 def build_quarantine(cfg: DictConfig, catalogue: Catalogue) -> Quarantine:
-    """Of a training."""
+    """Of a training run; a video that is listed twice is one that can fail."""
     return Quarantine(cfg.run_dir, len({video.path for video in catalogue.train}), cfg.data.max_failed)
 
 
