@@ -68,7 +68,7 @@ def _scan(told: argparse.Namespace, overrides: list[str]) -> int:
 
 
 class Data(NamedTuple):
-    """What is scanned. clip_frames: that a clip spans; None where no clip is known."""
+    """What is scanned. clip_frames: that a dense clip spans, at the file's own rate; None for any other."""
 
     name: str
     splits: Mapping[str, Sequence[Video]]
@@ -84,7 +84,8 @@ def _data_set(overrides: list[str]) -> Data:
     catalogue = list_videos(cfg.data)
     splits = {"train": catalogue.train, "val": catalogue.val, "test": catalogue.test}
     root = Path(cfg.data.root)
-    span = (cfg.clip.num_frames - 1) * cfg.clip.stride + 1
+    is_dense = cfg.clip.sampling._target_.endswith(".Dense") and cfg.clip.fps is None
+    span = (cfg.clip.num_frames - 1) * cfg.clip.stride + 1 if is_dense else None
     return Data(root.absolute().name, splits, catalogue.classes, Path(cfg.data.index or root / INDEX_NAME), span)
 
 
