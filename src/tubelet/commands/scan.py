@@ -68,7 +68,7 @@ def _scan(told: argparse.Namespace, overrides: list[str]) -> int:
 
 
 class Data(NamedTuple):
-    """What is scanned. clip_frames: that a dense clip spans, at the file's own rate; None for any other."""
+    """clip_frames: that a dense clip spans, at the rate of the file; None for any other clip."""
 
     name: str
     splits: Mapping[str, Sequence[Video]]
