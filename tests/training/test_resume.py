@@ -158,7 +158,7 @@ def test_an_evaluation_that_is_interrupted_says_so(trained, motion_root, tmp_pat
     many = tmp_path / "many.txt"  # the same videos over and over: long enough to be interrupted
     many.write_text("".join(f"{path}\t0\n" for path in motion_root.glob("test/*/*.mp4")) * 1000)
     (tmp_path / "classes.txt").write_text("\n".join(load_checkpoint(str(ckpt)).classes))
-    data = ["data=list", "data.train=many.txt", "data.val=many.txt", "data.classes=classes.txt", "data.root=/"]
+    data = ["data=list", "data.train=many.txt", "data.val=many.txt", "data.names=classes.txt", "data.root=/"]
     command = [sys.executable, str(ROOT / "eval.py"), f"ckpt={ckpt}", "run_dir=eval", *data]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         while not (tmp_path / "eval/config.yaml").exists() and process.poll() is None:

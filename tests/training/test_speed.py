@@ -15,7 +15,9 @@ T, CROP = 4, 16
 MODELS = {
     "vivit": lambda: FactorisedEncoder(7, T, CROP, (2, 4, 4), dim=12, depth=3, time_depth=2, heads=3, drop_path=0.5),
     "timesformer": lambda: Divided(7, T, CROP, (1, 4, 4), dim=12, depth=3, heads=3, drop_path=0.5),
-    "mvit": lambda: MViT(7, T, CROP, dim=12, depths=(1, 2, 1, 1), kv_strides=[(1, 1, 1)] * 4),
+    "mvit": lambda: MViT(
+        7, T, CROP, dim=12, depths=(1, 2, 1), q_strides=[(1, 1, 1), (1, 2, 2), (1, 2, 2)], kv_strides=[(1, 1, 1)] * 3
+    ),
 }
 
 

@@ -138,9 +138,7 @@ def lists(write, tmp_path: Path):
 
 
 def test_a_list_of_frames_gives_the_folders_with_their_labels(lists, tmp_path: Path, files: SimpleNamespace):
-    quoted = (
-        rows("b c", "0", (1, 2), 1).replace("b c/", '"b c/').replace('.png "', '.png" "').replace("b c 1", '"b c" 1')
-    )
+    quoted = "".join(f'"b c" 0 {i} "b c/{number:06d}.png" "0"\n' for i, number in enumerate((1, 2)))
     file = lists(rows("78687", "2", (1, 2, 3)) + quoted)
     catalogue = read_frame_list(file, file, None, str(tmp_path), None)
     assert catalogue.classes == ["0", "1", "2"]

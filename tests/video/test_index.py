@@ -13,7 +13,7 @@ from tubelet.video.dataset import VideoDataset
 from tubelet.video.index import INDEX_NAME, Entry, append_entries, find_index, read_index, state_of
 from tubelet.video.order import Draw
 from tubelet.video.reader import DecodeError
-from tubelet.video.sampling import forward
+from tubelet.video.sampling import Dense, FirstToLast, forward
 from tubelet.video.views import TestViews
 
 
@@ -102,8 +102,8 @@ def test_the_index_in_root_is_used_where_none_is_named_and_a_named_one_must_be_t
 
 
 def dataset(videos: list[Video], index: dict[str, Entry] | None, skip_errors: bool = False) -> VideoDataset:
-    views = TestViews({"num_frames": 4, "stride": 3, "resize": 32, "crop": 24}, 2, 1)
-    return VideoDataset(videos, views.sample, forward, views.transform, 0, "auto", skip_errors, index)
+    views = TestViews(Dense(4, 3, None), 32, 24, 2, 1, FirstToLast())
+    return VideoDataset(videos, views.sample, forward, views.transform, 0, "auto", skip_errors, index=index)
 
 
 def test_what_is_broken_by_the_index_is_not_opened_until_its_file_changes(videos: list[Video], tmp_path: Path):
