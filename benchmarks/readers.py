@@ -3,8 +3,8 @@
 python benchmarks/readers.py path/to/files... [--rounds 5] [--frames 16] [--stride 4] [--clips 4]
 
 Plain decord is what most code bases do: VideoReader with one thread, get_batch, whether or not it is exact. A reader is
-exact on a file if each clip read here has the pictures of linear reading. What `pyav + index` and `auto + index` know is
-what `tubelet scan` would write.
+exact on a file if each clip read here has the pictures of linear reading. What `pyav + index` and `auto + index` know
+is what `tubelet scan` would write.
 """
 
 import argparse
