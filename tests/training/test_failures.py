@@ -196,7 +196,8 @@ def batch(read: int, unread: int) -> dict:
     return {"reader": ["pyav"] * read + [""] * unread, "failure": [""] * read + failures, "video": torch.empty(0)}
 
 
-def test_an_evaluation_of_which_nothing_can_be_read_stops_with_the_most_frequent_reason(tmp_path: Path):
+def test_an_evaluation_of_which_nothing_can_be_read_stops_with_the_most_frequent_reason(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("os.path.exists", lambda path: True)  # a file that is not there says nothing of the reader
     made = evaluator(tmp_path)
     made.count(batch(0, ALL_FAIL - 1), "val")
     with pytest.raises(DecodeError) as caught:
@@ -205,6 +206,12 @@ def test_an_evaluation_of_which_nothing_can_be_read_stops_with_the_most_frequent
     assert told.startswith("0.mp4: cannot open: data.reader=decord failed on all 20 videos it was given, on 12 of them")
     assert "for this: No codec. " in told
     assert "try data.reader=auto" in told
+
+
+def test_files_that_are_not_there_do_not_count_against_the_reader(tmp_path: Path):
+    made = evaluator(tmp_path)
+    made.count(batch(0, 3 * ALL_FAIL), "val")
+    assert sum(made.failures.values()) == 3 * ALL_FAIL
 
 
 def test_an_evaluation_of_which_one_video_could_be_read_goes_on(tmp_path: Path):

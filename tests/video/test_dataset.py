@@ -139,8 +139,8 @@ def test_a_clip_at_a_frame_rate_of_its_own_shows_the_nearest_frames(files: Simpl
 def test_a_frame_rate_asked_of_a_file_without_one_is_a_decode_error(videos: list[Video], monkeypatch):
     sample = views(1, 1, Dense(num_frames=4, stride=1, fps=10.0)).sample
     dataset = VideoDataset(videos, sample, forward, whole, 0, "auto", False)
-    opened = SimpleNamespace(num_frames=20, fps=0.0)  # no common format leaves its rate out
-    monkeypatch.setattr("tubelet.video.dataset.open_video", lambda *_: nullcontext(opened))
+    opened = SimpleNamespace(num_frames=20, fps=0.0)  # of the kinds of files, only folders of frames leave it out
+    monkeypatch.setattr("tubelet.video.open.open_video", lambda *_: nullcontext(opened))
     with pytest.raises(DecodeError, match=r"the file does not say its frame rate, which clip\.fps=10 needs") as caught:
         dataset[Draw(0, 4)]
     assert caught.value.path == videos[4].path

@@ -139,3 +139,11 @@ def test_a_size_that_decord_cannot_read_is_read_all_the_same(width, height, tmp_
         read = reader.read([11, 0, 5])
     assert read.shape == (3, 3, height, width)
     assert read.float().mean(dim=(1, 2, 3)).tolist() == pytest.approx([110, 0, 50], abs=2)  # colour conversion rounds
+
+
+@pytest.mark.parametrize("reader", ["auto", "pyav", "pyav_seek", "decord"])
+def test_a_codec_that_nobody_decodes_is_a_decode_error(reader: str, closed_groups: str, tmp_path: Path):
+    path = tmp_path / "unknown.mp4"
+    path.write_bytes(Path(closed_groups).read_bytes().replace(b"avc1", b"zzz1"))
+    with pytest.raises(DecodeError, match="has no decoder for its codec"):
+        open_video(str(path), reader)

@@ -10,12 +10,13 @@ import matplotlib
 matplotlib.use("Agg")  # files only: no screen is needed
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from torchvision.transforms.v2 import functional as F
 
 from tubelet.video.census import seconds_of
 from tubelet.video.index import Entry
-from tubelet.video.open import open_video
+from tubelet.video.open import DEFAULTS, read_clips
 from tubelet.video.reader import DecodeError
 
 BAR = "#3b6ea5"
@@ -78,7 +79,7 @@ def draw_classes(counts: Mapping[str, Mapping[str, int]], picture: Path) -> None
         values = np.array([numbers[name] for name in names])
         axis.bar(range(len(names)), values, 0.8 if few else 1.0, below, color=colour, label=f"{split}: {values.sum()}")
         below += values
-    axis.set_xticks(range(len(names)) if few else [], names if few else [], rotation=90, fontsize=7)
+    axis.set_xticks(range(len(names)) if few else [], [*map(_plain, names)] if few else [], rotation=90, fontsize=7)
     axis.set(ylabel="videos", xlim=(-0.7, len(names) - 0.3), title=_classes(list(totals.values())))
     axis.legend(frameon=False)
     _clean(axis)
@@ -102,17 +103,23 @@ def draw_contact_sheet(shown: Mapping[str, Entry], picture: Path) -> None:
     for axis in axes.flat:
         axis.axis("off")
     for axis, (name, entry) in zip(axes.flat, chosen, strict=False):
-        axis.set_title(name if len(name) <= 22 else f"{name[:21]}…", fontsize=6.5, pad=2)
+        axis.set_title(_plain(name if len(name) <= 22 else f"{name[:21]}…"), fontsize=6.5, pad=2)
         axis.imshow(_middle_frame(entry))
     figure.savefig(picture, dpi=150)
     plt.close(figure)
 
 
+def _plain(name: str) -> str:
+    """For matplotlib, to which two dollars are the ends of a formula."""
+    return name.replace("$", r"\$").encode(errors="replace").decode()
+
+
 def _middle_frame(entry: Entry) -> np.ndarray:
     """uint8 (H, W, C), made small; grey where the file has become unreadable since it was looked at."""
     try:
-        with open_video(entry.path) as reader:
-            frame = reader.read([reader.num_frames // 2])  # (1, C, H, W)
+        middle = torch.tensor([[entry.num_frames // 2]])
+        clips, _ = read_clips(entry.path, lambda num_frames, fps: middle, "auto", entry, DEFAULTS)
+        frame = clips[0]  # (1, C, H, W)
     except DecodeError:
         return np.full((3, 4, 3), 128, np.uint8)
     scale = TILE / max(frame.shape[-2:])

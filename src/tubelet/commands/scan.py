@@ -60,9 +60,9 @@ def _scan(told: argparse.Namespace, overrides: list[str]) -> int:
     census = take_census(data.splits, data.classes, entries, data.clip_frames)
     out = told.out or Path("runs", "scan", data.name)
     out.mkdir(parents=True, exist_ok=True)
+    text = "\n".join([*lines(census), "", f"index: {os.path.relpath(data.index)}"])
+    print(text.encode(errors="backslashreplace").decode(), flush=True)
     written = _write(census, data, entries, out)
-    print("\n".join(lines(census)))
-    print(f"\nindex: {os.path.relpath(data.index)}")
     print(f"written: {os.path.relpath(out)}/{{{','.join(written)}}}")
     return int(census.is_wrong())
 

@@ -36,6 +36,7 @@ STARTS: dict[str, Callable[[], Starts]] = {
 BEFORE: dict[str, dict] = {  # what runs did whose checkpoints are from before there was a choice
     "clip": {"fps": None, "sampling": {"_target_": "tubelet.video.sampling.Dense", "_partial_": True}},
     "views": {"starts": {"_target_": "tubelet.video.sampling.FirstToLast"}},
+    "data": {"classes": None, "fraction": 1.0, "scale_while_decoding": False, "frame_names": None, "first_frame": None},
 }
 BUILDABLE = ("tubelet.models.", "tubelet.layers.", "torch.nn.")  # nothing else named in a checkpoint is imported
 
@@ -120,7 +121,10 @@ def load_checkpoint(path: str) -> Checkpoint:
 
 def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """With the keys that there were not when it was written."""
-    return {name: {**BEFORE[name], **node} if name in BEFORE else node for name, node in config.items()}
+    done = {name: {**BEFORE[name], **node} if name in BEFORE else node for name, node in config.items()}
+    if "data" in done:
+        done["data"].setdefault("fraction_seed", config.get("seed", 0))
+    return done
 
 
 def build_module(node: dict[str, Any]) -> nn.Module:

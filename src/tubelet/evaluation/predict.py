@@ -9,6 +9,7 @@ from tubelet.evaluation.checkpoint import Checkpoint
 from tubelet.evaluation.predictor import Predictor
 from tubelet.video.annotations import Video
 from tubelet.video.dataset import VideoDataset
+from tubelet.video.open import ReadOptions
 from tubelet.video.order import Draw
 from tubelet.video.reader import DecodeError
 from tubelet.video.sampling import forward
@@ -26,9 +27,14 @@ def predictions(
     clip, test_views = checkpoint.config["clip"], checkpoint.build_views(clips, crops)
     predictor = Predictor(checkpoint.build_model(), Normalise(clip["mean"], clip["std"]))
     videos = [Video(path, 0) for path in paths]
-    dataset = VideoDataset(
-        videos, test_views.sample, forward, test_views.transform, seed=0, reader="auto", skip_errors=False
+    data = checkpoint.config["data"]
+    options = ReadOptions(
+        short_side=clip["resize"] if data["scale_while_decoding"] else None,
+        frame_names=data["frame_names"],
+        first_frame=data["first_frame"],
     )
+    choose = (test_views.sample, forward, test_views.transform)
+    dataset = VideoDataset(videos, *choose, seed=0, reader="auto", skip_errors=False, options=options)
     for i in range(len(videos)):
         try:
             views = dataset[Draw(0, i)]["video"]  # (V, C, T, H, W)

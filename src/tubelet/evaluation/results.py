@@ -96,7 +96,8 @@ class Results:
         """
         if not self.twins:
             return {}
-        twin = torch.tensor([self.twins[label] for label in self.label.tolist()])
+        nobody = FAILED - 1  # the twin of a class whose twin was not taken: no answer is it
+        twin = torch.tensor([self.twins.get(label, nobody) for label in self.label.tolist()])
         right, mirrored = (self.predicted == self.label).sum().item(), (self.predicted == twin).sum().item()
         return {
             "within_twins": right / (right + mirrored) if right + mirrored else None,
@@ -118,7 +119,7 @@ class Results:
     def write_predictions(self, path: str) -> None:
         """One row a video: path, label, prediction, its probability, and the most probable classes."""
         ranked = self.ranked[:, :TOP]
-        with open(path, "w", newline="") as file:
+        with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.writer(file)
             rows.writerow(["video", "label", "predicted", "correct", "probability", f"top{TOP}"])
             for i, (video, answer) in enumerate(zip(self.videos, self.predicted.tolist(), strict=True)):

@@ -57,8 +57,8 @@ def build_catalogue(data: DictConfig, needed: Sequence[str] = ("train", "val", "
 
     needed: the splits that will be read. Raises ValueError or FileNotFoundError where they lack what is asked for.
     """
-    catalogue = leave_out_missing(list_videos(data), needed, data["on_error"], data.get("root"))
-    catalogue = take_fraction(catalogue, data.get("fraction", 1.0), data.get("fraction_seed"))
+    catalogue = take_fraction(list_videos(data), data.get("fraction", 1.0), data.get("fraction_seed"))
+    catalogue = leave_out_missing(catalogue, needed, data["on_error"], data.get("root"))
     for split in needed:
         if not getattr(catalogue, split):
             raise ValueError(f"data.root={data.get('root')}: the {split} split holds no video")

@@ -1,6 +1,7 @@
 """The LightningModules: evaluation around a predictor, and training on top of it."""
 
 import math
+import os
 from collections import Counter
 from itertools import chain
 from typing import TypeVar
@@ -38,6 +39,7 @@ class Evaluator(L.LightningModule):
         self.readers: Counter[str] = Counter()  # how many videos each decoder read
         self.failures: Counter[str] = Counter()  # how often each message of a failed read was met
         self._own: list[Entry] = []  # failures that the other ranks have not heard of
+        self._there = 0  # how many failures were of files that are on disk
 
     def count(self, batch: Batch, split: str) -> None:
         """Raises DecodeError where nothing at all can be read."""
@@ -45,7 +47,8 @@ class Evaluator(L.LightningModule):
         self.readers.update(reader for reader in batch["reader"] if reader)
         self.failures.update(failed)
         self._own += [entry(failure, self.current_epoch, split) for failure in failed]
-        if not self.readers and self.failures.total() >= ALL_FAIL:
+        self._there += sum(os.path.exists(error_of(failure).path) for failure in failed)  # a missing file is no sign
+        if not self.readers and self._there >= ALL_FAIL:
             raise nothing_read(self.trainer.datamodule.reader, [error_of(one) for one in self.failures.elements()])
 
     def share_failures(self) -> None:

@@ -80,9 +80,6 @@ class VideoDataset(Dataset):
     def _load(self, draw: Draw) -> Sample:
         path, label = self.videos[draw.video]
         generator = Generator().manual_seed(sample_seed(self.seed, *draw, -1))
-        entry = self.index.get(path)
-        if entry is not None and entry.stage and entry.is_current():
-            raise DecodeError(path, entry.stage, entry.reason)
 
         def choose(num_frames: int, fps: float) -> Tensor:
             try:
@@ -91,7 +88,7 @@ class VideoDataset(Dataset):
                 raise DecodeError(path, "open", str(error)) from error
             return torch.stack([self.order(clip, generator) for clip in clips])
 
-        frames, name = read_clips(path, choose, self.reader, entry, self.options)  # (K, T, C, H, W)
+        frames, name = read_clips(path, choose, self.reader, self.index.get(path), self.options)  # (K, T, C, H, W)
         views = torch.cat([self._view(draw, k, clip) for k, clip in enumerate(frames)])  # (V, T, C, h, w)
         return self._sample(draw, views.transpose(1, 2).contiguous(), label, reader=name)
 

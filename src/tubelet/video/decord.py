@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -9,6 +10,11 @@ from torch import Tensor
 
 from tubelet.video.reader import DecodeError, check_indices
 from tubelet.video.scaling import scale
+
+
+def has_decord() -> bool:
+    """Whether it can be imported: it has no wheels for some systems."""
+    return find_spec("decord") is not None
 
 
 class SeekingReader:

@@ -20,7 +20,8 @@ FIELD = re.compile(r"\{:(?:0(\d+))?d\}")
 def check_names(names: str | None) -> None:
     """Raises ValueError for a pattern that does not hold one number."""
     if names is not None and len(FIELD.findall(names)) != 1:
-        raise ValueError(f"data.frame_names={names} needs one place for a number, such as img_{{:05d}}.jpg")
+        right = "'data.frame_names=\"img_{:05d}.jpg\"'"
+        raise ValueError(f"data.frame_names={names} needs one place for a number, as in {right}")
 
 
 class FramesReader:

@@ -76,7 +76,7 @@ def read_index(file: Path) -> dict[str, Entry]:
     Raises ValueError at a line that is no entry.
     """
     entries = {}
-    lines = file.read_text(encoding="utf-8").split("\n") if file.exists() else [""]
+    lines = file.read_text(encoding="utf-8", errors="surrogateescape").split("\n") if file.exists() else [""]
     for number, line in enumerate(lines[:-1], start=1):
         try:
             found = json.loads(line)
@@ -101,7 +101,7 @@ def append_entries(file: Path, entries: Iterable[Entry]) -> None:
         lines.append(json.dumps({**asdict(entry), "path": path}, ensure_ascii=False) + "\n")
     with open(file, "ab+") as opened:
         _cut_after_last_line(opened)
-        opened.write("".join(lines).encode())
+        opened.write("".join(lines).encode(errors="surrogateescape"))
 
 
 def _cut_after_last_line(opened: BinaryIO) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tubelet.video.decord import SeekingReader
+from tubelet.video.decord import SeekingReader, has_decord
 from tubelet.video.frames import FramesReader, check_names
 from tubelet.video.index import Entry
 from tubelet.video.pyav import Header, LinearReader, read_header
@@ -59,6 +59,8 @@ def check_reader(reader: str, options: ReadOptions) -> None:
     check_names(options.frame_names)
     if reader == "torchcodec":
         decoder_class()
+    if reader == "decord" and not has_decord():
+        raise ValueError("data.reader=decord: decord is not installed; data.reader=auto does without it")
 
 
 def _check_name(reader: str) -> None:
@@ -106,10 +108,12 @@ def may_seek(reader: str, header: Header) -> bool:
 
 
 def _exact(reader: str, header: Header, entry: Entry | None) -> bool:
+    proven = (header.container, header.codec) in EXACT_SEEK[reader] and header.seekable
+    if reader != "pyav_seek":  # some frames of a file prove nothing of the others here: an entry can only forbid
+        return proven and header.plain and (entry is None or entry.exact.get(reader, True))
     if entry is not None and reader in entry.exact:
         return entry.exact[reader] and entry.num_frames == len(header.times) and may_seek(reader, header)
-    proven = (header.container, header.codec) in EXACT_SEEK[reader] and header.seekable
-    return proven and (reader == "pyav_seek" or header.plain)
+    return proven
 
 
 def _holds(entry: Entry) -> bool:

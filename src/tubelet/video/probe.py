@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from tubelet.video.decord import has_decord
 from tubelet.video.frames import FramesReader
 from tubelet.video.index import Entry, state_of
 from tubelet.video.open import EXACT_SEEK, may_seek, open_seeking
@@ -74,12 +75,13 @@ def _of_folder(entry: Entry) -> Entry:
 
 
 def seeking_readers() -> list[str]:
-    """Those that can be tried here; torchcodec is an extra."""
+    """Those that are installed here."""
+    absent = set() if has_decord() else {"decord"}
     try:
         decoder_class()
     except ValueError:
-        return [name for name in EXACT_SEEK if name != "torchcodec"]
-    return list(EXACT_SEEK)
+        absent.add("torchcodec")
+    return [name for name in EXACT_SEEK if name not in absent]
 
 
 def _digest(path: str) -> str:

@@ -61,6 +61,8 @@ def open_stream(path: str, strict: bool = False) -> Iterator[Opened]:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
                 raise DecodeError(path, "open", "the file has no video stream")
+            if stream.codec_context is None:
+                raise DecodeError(path, "open", "FFmpeg, as built into PyAV, has no decoder for its codec")
             stream.thread_type = "NONE"  # decoder threads beside worker processes cost time, and can deadlock
             if strict:
                 stream.codec_context.options = {"err_detect": "explode"}

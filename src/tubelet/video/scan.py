@@ -39,7 +39,8 @@ def update_index(
     Raises OSError where the index cannot be written.
     """
     _check_writable(file)
-    entries = {} if again else {path: one for path, one in read_index(file).items() if one.is_current()}
+    known = {} if again else read_index(file)  # what could not be read may have been the machine's fault: once more
+    entries = {path: one for path, one in known.items() if one.is_current() and not one.stage}
     there = [path for path in dict.fromkeys(map(os.path.abspath, paths)) if os.path.exists(path)]
     new = [path for path in there if path not in entries]
     pause = 0.5 if sys.stderr.isatty() else 10.0  # seconds between two updates of the bar: a log file wants few
