@@ -47,7 +47,7 @@ def probe(path: str) -> Iterator[Entry]:
     entry = replace(entry, digest=_digest(path), **known)
     yield entry
     if untimed:  # no proof: decord sometimes gives the last frame but one for the last one, on a busy machine
-        yield replace(entry, exact=dict.fromkeys(EXACT_SEEK, False))
+        yield replace(entry, exact=dict.fromkeys(seeking_readers(), False))
         return
     wanted = sample_frames(entry.num_frames, entry.key_frames, _num_frames(entry.height, entry.width))
     try:
