@@ -27,6 +27,10 @@ from tubelet.models.vivit_hierarchical import Hierarchical
 DIM, HEADS, PATCH = 768, 12, 16
 NUM_FRAMES, CROP = 32, 224  # the note's example: N = 196, L = 6272
 Build = Callable[[int, int, int], nn.Module]  # of (T, pixels, blocks)
+HEAD = (
+    "| scheme | cost in the note | tokens | attention GMACs | linear GMACs | share of attention |"
+    " eager scores MiB | fused peak MiB | attention dominates from L |\n" + "|---" * 9 + "|"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,14 @@ class Row:
     eager_matrix_bytes: int
     fused_peak_bytes: int
     dominates: float
+
+    def markdown(self) -> str:
+        """A line below `HEAD`."""
+        share = self.attention_macs / (self.attention_macs + self.linear_macs)
+        cells = [self.scheme, f"O({self.formula})", ", then ".join(map(str, self.tokens))]
+        cells += [f"{self.attention_macs / 1e9:.2f}", f"{self.linear_macs / 1e9:.2f}", f"{share:.0%}"]
+        cells += [f"{size / 2**20:.0f}" for size in (self.eager_matrix_bytes, self.fused_peak_bytes)]
+        return f"| {' | '.join([*cells, f'{self.dominates:,.0f}'])} |"
 
 
 def schemes() -> dict[str, tuple[str, Build]]:

@@ -237,21 +237,11 @@ def _note(out: Path) -> None:
         f"One block of width {note.DIM}, {note.HEADS} heads; T = {note.NUM_FRAMES}, N = 196, L = T N = 6272.\n",
         flush=True,
     )
-    print("| scheme | cost in the note | tokens | attention GMACs | linear GMACs | share of attention |", end="")
-    print(" eager scores MiB | fused peak MiB | attention dominates from L |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(note.HEAD)
     rows = []
     for row in note.rows():
         rows.append(asdict(row) | {"tokens": " ".join(map(str, row.tokens))})
-        share = row.attention_macs / (row.attention_macs + row.linear_macs)
-        cells = [row.scheme, f"O({row.formula})", ", then ".join(map(str, row.tokens))]
-        cells += [f"{row.attention_macs / 1e9:.2f}", f"{row.linear_macs / 1e9:.2f}", f"{share:.0%}"]
-        cells += [
-            f"{row.eager_matrix_bytes / 2**20:.0f}",
-            f"{row.fused_peak_bytes / 2**20:.0f}",
-            f"{row.dominates:,.0f}",
-        ]
-        print(f"| {' | '.join(cells)} |", flush=True)
+        print(row.markdown(), flush=True)
     _write(out / "cost.csv", rows)
     print(flush=True)
     _fit(list(note.points()), out / "cost.png")

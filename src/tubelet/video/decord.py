@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tubelet.video.reader import DecodeError, check_indices
+from tubelet.video.reader import DecodeError, Reader, check_indices
 from tubelet.video.scaling import scale
 
 
@@ -17,7 +17,7 @@ def has_decord() -> bool:
     return find_spec("decord") is not None
 
 
-class SeekingReader:
+class SeekingReader(Reader):
     """decord with one thread. It decodes ahead while idle, so close it as soon as the frames are read."""
 
     name = "decord"
@@ -34,12 +34,6 @@ class SeekingReader:
             raise DecodeError(path, "open", _reason(error)) from error
         self.fps = fps
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height, width in pixels; decodes the first frame, since only that tells of a rotation."""
-        _, _, height, width = self.read([0]).shape
-        return height, width
-
     def read(self, indices: Sequence[int]) -> Tensor:
         """Frame numbers -> uint8 RGB (T, C, H, W)."""
         check_indices(self._path, indices, self.num_frames)
@@ -52,12 +46,6 @@ class SeekingReader:
 
     def close(self) -> None:
         self._video = None
-
-    def __enter__(self) -> "SeekingReader":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _reason(error: Exception) -> str:

@@ -3,13 +3,12 @@
 import os
 import re
 from collections.abc import Sequence
-from typing import Self
 
 import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
-from tubelet.video.reader import DecodeError, check_indices
+from tubelet.video.reader import DecodeError, Reader, check_indices
 from tubelet.video.scaling import scale
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -24,7 +23,7 @@ def check_names(names: str | None) -> None:
         raise ValueError(f"data.frame_names={names} needs one place for a number, as in {right}")
 
 
-class FramesReader:
+class FramesReader(Reader):
     """Frames in the order of their numbers, so 10 follows 9 however they are written; a gap is an error.
 
     names: such as img_{:05d}.jpg; None takes every picture of the folder, which then must all be named alike
@@ -46,12 +45,6 @@ class FramesReader:
         self._files = _without_gaps(path, numbered, first)
         self.num_frames = len(self._files)
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height, width in pixels."""
-        _, _, height, width = self.read([0]).shape
-        return height, width
-
     def read(self, indices: Sequence[int]) -> Tensor:
         """Frame numbers, from 0 whatever the number of the first file -> uint8 RGB (T, C, H, W)."""
         check_indices(self._path, indices, self.num_frames)
@@ -67,15 +60,6 @@ class FramesReader:
         except (RuntimeError, OSError, ValueError) as error:
             raise DecodeError(self._path, "decode", f"{file}: {str(error).splitlines()[0]}") from error
         return scale(image, self._short_side)
-
-    def close(self) -> None:
-        """Nothing stays open between reads."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _named(files: list[str], names: str) -> dict[int, str]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Self
 
 import av
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from tubelet.video.bitstream import shows_one, starts_afresh
 from tubelet.video.index import Entry
-from tubelet.video.reader import DecodeError, check_indices
+from tubelet.video.reader import DecodeError, Reader, check_indices
 from tubelet.video.scaling import scaled_size
 
 logging.getLogger("libav").setLevel(logging.CRITICAL)  # reasons reach the user through DecodeError, once
@@ -151,10 +150,8 @@ def open_watched(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vi
         av.logging.set_skip_repeated(skip)
 
 
-class PyavReader:
+class PyavReader(Reader):
     """What the reader below and the one that seeks (seeking.py) share: pictures from frames."""
-
-    num_frames: int
 
     def __init__(self, path: str, short_side: int | None):
         self.path, self.short_side = path, short_side
@@ -174,24 +171,6 @@ class PyavReader:
         except ValueError as error:
             raise DecodeError(self.path, "decode", "the frame size changes within the file") from error
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
-
-    def read(self, indices: Sequence[int]) -> Tensor:
-        raise NotImplementedError
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height, width in pixels."""
-        _, _, height, width = self.read([0]).shape
-        return height, width
-
-    def close(self) -> None:
-        """Nothing stays open between reads."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 class LinearReader(PyavReader):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:  # the launcher names DecodeError, and must not wait for torch
     from torch import Tensor
@@ -30,7 +30,7 @@ class DecodeError(Exception):
 
 
 class Reader(Protocol):
-    """One open file: used by one thread, never pickled, closed at once (a context manager).
+    """One open file: used by one thread, never pickled, closed at once (a context manager). Readers inherit this.
 
     Frames are numbered from 0 in the order in which they are shown; `num_frames` agrees with reading to the end.
     """
@@ -41,16 +41,23 @@ class Reader(Protocol):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height, width in pixels, after the rotation that the file asks for."""
-        ...
+        """Height, width in pixels, of the first frame: only that tells of the rotation that a file asks for."""
+        _, _, height, width = self.read([0]).shape
+        return height, width
 
     def read(self, indices: Sequence[int]) -> Tensor:
         """Frame numbers in any order, repeats allowed -> uint8 RGB (T, C, H, W). Raises DecodeError."""
         ...
 
-    def close(self) -> None: ...
-    def __enter__(self) -> Reader: ...
-    def __exit__(self, *exc: object) -> None: ...
+    def close(self) -> None:
+        """Lets go of what stays open between reads; of nothing, where that is nothing."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def check_indices(path: str, indices: Sequence[int], num_frames: int) -> None:

@@ -1,11 +1,11 @@
 """The only file that imports torchcodec, an extra: pip install 'tubelet[torchcodec]', and FFmpeg on the machine."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor
 
-from tubelet.video.reader import DecodeError, check_indices
+from tubelet.video.reader import DecodeError, Reader, check_indices
 from tubelet.video.scaling import scale
 
 
@@ -22,7 +22,7 @@ def decoder_class() -> Any:
     return VideoDecoder
 
 
-class TorchcodecReader:
+class TorchcodecReader(Reader):
     """torchcodec in its exact mode, which looks at all packets first, with one thread."""
 
     name = "torchcodec"
@@ -36,12 +36,6 @@ class TorchcodecReader:
         except (RuntimeError, ValueError) as error:
             raise DecodeError(path, "open", _reason(error)) from error
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height, width in pixels."""
-        _, _, height, width = self.read([0]).shape
-        return height, width
-
     def read(self, indices: Sequence[int]) -> Tensor:
         """Frame numbers -> uint8 RGB (T, C, H, W)."""
         check_indices(self._path, indices, self.num_frames)
@@ -53,12 +47,6 @@ class TorchcodecReader:
 
     def close(self) -> None:
         self._video = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _reason(error: Exception) -> str:
