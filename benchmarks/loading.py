@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-from tubelet.training.build import build_catalogue, build_training_data
+from tubelet.training.build import build_augment, build_catalogue, build_training_data
 from tubelet.training.launch import compose_config
 
 EVERY = 1000  # clips between two lines
@@ -30,7 +30,8 @@ def resident_mb() -> float:
 def batches(root: str, overrides: list[str]) -> Iterator[int]:
     """Numbers of clips in the batches of epoch after epoch."""
     cfg = compose_config("train", ["experiment=demo", f"data.root='{root}'", "run_dir=none", "name=none", *overrides])
-    data = build_training_data(cfg, build_catalogue(cfg.data))
+    catalogue = build_catalogue(cfg.data)
+    data = build_training_data(cfg, catalogue, build_augment(cfg, catalogue.classes)[0])
     data.trainer = SimpleNamespace(global_rank=0, world_size=1)
     loader, epoch = data.train_dataloader(), 0
     while True:

@@ -52,10 +52,11 @@ def test_frozen_parameters_are_left_out():
 
 
 def test_accumulation_follows_from_total_batch():
-    assert accumulation(total_batch=64, batch_size=8, devices=2) == 4
+    assert accumulation(total_batch=64, batch_size=8, devices=2, repeats=1) == 4
+    assert accumulation(total_batch=64, batch_size=8, devices=2, repeats=2) == 2
 
 
 def test_a_total_batch_that_does_not_divide_is_an_error_with_the_nearest_that_does():
     message = r"optim.total_batch=20 is not a multiple of data.batch_size=8 times 1 devices; .*optim.total_batch=16"
     with pytest.raises(ValueError, match=message):
-        accumulation(total_batch=20, batch_size=8, devices=1)
+        accumulation(total_batch=20, batch_size=8, devices=1, repeats=1)

@@ -26,9 +26,9 @@ SMALL = [  # as the run of the fixture `trained`
     *("optim.total_batch=8", "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=1"),
     "model.depth=1",
 ]
-RUN = [  # 2 epochs of 6 steps of 2 batches; drop path draws from torch's generator in every step
-    "experiment=demo",
-    *("data.train=24", "data.val=8", "data.test=16", "data.batch_size=2", "optim.total_batch=4", "model.depth=2"),
+RUN = [  # 2 epochs of 6 steps of 2 batches; drop path draws from torch's generator in every step, and so does mixing
+    *("experiment=demo", "augment=randaugment", "data.repeats=2", "optim.total_batch=8", "model.depth=2"),
+    *("data.train=24", "data.val=8", "data.test=16", "data.batch_size=2"),
     *("model.drop_path=0.3", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=csv"),
     "callbacks.last.every_n_steps=1",
 ]

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from tubelet.video.annotations import Video
 from tubelet.video.dataset import STAND_INS, Sample, TrainingDataset, VideoDataset, sample_seed
+from tubelet.video.flips import LabelledFlip
 from tubelet.video.open import open_video
 from tubelet.video.order import Draw, EvaluationOrder, TrainingOrder
 from tubelet.video.reader import DecodeError
@@ -27,9 +28,9 @@ def views(num_clips: int, num_crops: int, sampling: Dense = DENSE) -> TestViews:
     return TestViews(sampling, 32, 24, num_clips, num_crops, FirstToLast())
 
 
-def whole(frames: Tensor) -> Tensor:
+def whole(frames: Tensor, label: int) -> tuple[Tensor, list[int]]:
     """One view: the clip as it was decoded, so that the frame numbers can be read."""
-    return frames[None]
+    return frames[None], [label]
 
 
 def two_clips(num_frames: int, fps: float, generator: Generator) -> Tensor:
@@ -62,8 +63,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:User
 
 
 def assert_same(a: Sample, b: Sample) -> None:
-    assert torch.equal(a["video"], b["video"])
-    assert {k: v for k, v in a.items() if k != "video"} == {k: v for k, v in b.items() if k != "video"}
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        assert torch.equal(value, b[key]) if isinstance(value, Tensor) else value == b[key]
 
 
 # What a sample holds.
@@ -78,8 +80,11 @@ def test_a_sample_holds_the_frames_of_its_clips_with_label_index_and_reader(
     assert sample["video"].is_contiguous()
     assert files.numbers(sample["video"][0].transpose(0, 1)) == [128, 131, 134, 137]  # 32 * 4 + (0, 3, 6, 9)
     assert files.numbers(sample["video"][1].transpose(0, 1)) == [135, 138, 141, 144]
-    assert {k: v for k, v in sample.items() if k != "video"} == {
+    assert sample["shown"].tolist() == [1, 1]
+    assert sample["frames"].tolist() == [[0, 3, 6, 9], [7, 10, 13, 16]]
+    assert {k: v for k, v in sample.items() if k not in ("video", "shown", "frames")} == {
         "label": 1,
+        "fps": 25.0,
         "index": 4,
         "reader": "pyav_seek",
         "failure": "",
@@ -113,7 +118,7 @@ def test_views_are_all_crops_of_the_first_clip_then_of_the_second(videos: list[V
     crops = views(1, 3)
     with open_video(videos[1].path) as reader:
         clips = [reader.read(range(start, start + 12, 3)) for start in (0, 10)]  # the first and the last that fit
-    expected = torch.cat([crops.transform(clip) for clip in clips]).transpose(1, 2)
+    expected = torch.cat([crops.crops(clip) for clip in clips]).transpose(1, 2)
     assert torch.equal(sample["video"], expected)
 
 
@@ -344,3 +349,18 @@ def test_when_every_stand_in_is_broken_in_a_worker_process_the_error_says_so_too
     error = first_error(DataLoader(dataset, 5, sampler=EvaluationOrder(5, 0, 1), num_workers=1))
     assert (error.path, error.stage) == (missing[0].path, "open")
     assert ALL_FAILED in error.reason
+
+
+# Augmentation of labels.
+
+
+def test_a_flipped_view_has_the_label_of_its_twin_and_the_video_keeps_its_own(videos: list[Video]):
+    view = TrainingView(DENSE, {"flip": LabelledFlip(0.5, {1: 2, 2: 1})}, repeats=20)
+    sample = TrainingDataset(videos, view.sample, forward, view.transform, 0, "auto", False)[Draw(0, 4)]
+    unflipped = TrainingView(DENSE, {})
+    plain = TrainingDataset(videos, unflipped.sample, forward, unflipped.transform, 0, "auto", False)[Draw(0, 4)]
+    flipped = [torch.equal(one, plain["video"][0].flip(3)) for one in sample["video"]]
+    assert sample["shown"].tolist() == [2 if turned else 1 for turned in flipped]
+    assert set(flipped) == {True, False}
+    assert sample["label"] == 1
+    assert sample["frames"].shape == (1, 4)  # decoded once

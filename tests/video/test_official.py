@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tubelet.video.disk import read_lines, spelling
+from tubelet.video.flips import flip_twins
 from tubelet.video.hmdb51 import parse_hmdb51
 from tubelet.video.kinetics import parse_kinetics
 from tubelet.video.lists import parse_ucf101
@@ -59,3 +60,20 @@ def test_no_two_classes_of_kinetics_have_one_spelling(edition):
     names = read_lines(ASSETS / f"annotations/kinetics400/label_map_k{edition}.txt")
     assert names == sorted(names)
     assert len({spelling(name) for name in names}) == len(names) == edition
+
+
+def test_flips_swap_three_pairs_of_ssv2_three_of_jester_and_none_of_kinetics_or_hmdb51():
+    labels = json.loads((ASSETS / "annotations/ssv2/labels.json").read_text())
+    ssv2 = sorted(labels, key=lambda name: int(labels[name]))
+    # The pairs that mmaction2's flip_label_map lists too.
+    assert flip_twins(ssv2) == ({86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}, [])
+    jester = (ASSETS / "annotations/jester/label_map.txt").read_text().splitlines()
+    twins, alone = flip_twins(jester)
+    assert {frozenset((jester[a], jester[b])) for a, b in twins.items()} == {
+        frozenset(("Swiping Left", "Swiping Right")),
+        frozenset(("Sliding Two Fingers Left", "Sliding Two Fingers Right")),
+        frozenset(("Turning Hand Clockwise", "Turning Hand Counterclockwise")),
+    }
+    assert alone == []
+    for file in ("kinetics400/label_map_k400.txt", "kinetics400/label_map_k600.txt", "hmdb51/label_map.txt"):
+        assert flip_twins((ASSETS / "annotations" / file).read_text().splitlines()) == ({}, [])

@@ -1,12 +1,12 @@
-"""What normalisation gives, and when a horizontal flip would make a label untrue."""
+"""What normalisation and scale jitter give."""
 
-import logging
+from collections import Counter
 
 import pytest
 import torch
-from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
-from tubelet.video.transforms import Normalise, without_untrue_flips
+from tubelet.video.transforms import Normalise, ShortSideJitter
 
 
 def test_normalise_by_hand():
@@ -26,52 +26,22 @@ def test_normalise_takes_a_clip_without_a_batch_and_adds_nothing_to_a_checkpoint
     assert normalise.state_dict() == {}
 
 
-SIDED = [
-    "moves_right",
-    "moves_left",
-    "Turning the camera left while filming something",
-    "Pushing something from left to right",
-    "turns_clockwise",
-    "turns_counterclockwise",
-    "Turning Hand Counter-Clockwise",
-    "anticlockwise",
-    "Swiping Left",
-    "left-hand",
-    "RIGHT",
-]
-UNSIDED = [
-    "leftovers",
-    "bright",
-    "cooking leftovers",
-    "frightened",
-    "upright",
-    "cleft",
-    "moves_up",
-    "clockwork",
-    "grows",
-]
+def test_scale_jitter_draws_each_length_of_the_short_side_equally_often():
+    jitter = ShortSideJitter(20, [1.0, 1.25])
+    frames = torch.zeros(1, 3, 16, 32, dtype=torch.uint8)  # (T, C, H, W)
+    torch.manual_seed(0)
+    sides = Counter(jitter(frames).shape[-2:] for _ in range(600))
+    assert set(sides) == {(side, 2 * side) for side in range(20, 26)}
+    assert all(60 < number < 140 for number in sides.values())  # 100 +- 9
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*SIDED, "SwipeLeft", "turnRight2", "leftwards", "rightward"],
-)
-def test_a_class_name_that_speaks_of_a_side_turns_flips_off(name: str, caplog: pytest.LogCaptureFixture):
-    augment = {"crop": v2.CenterCrop(4), "flip": v2.RandomHorizontalFlip(), "gray": v2.Grayscale()}
-    with caplog.at_level(logging.INFO):
-        kept = without_untrue_flips(augment, ["jumps", name])
-    assert list(kept) == ["crop", "gray"]
-    assert kept["crop"] is augment["crop"]
-    assert name in caplog.text
+def test_scale_jitter_resizes_as_torchvision_does_all_frames_alike():
+    frames = torch.randint(0, 256, (3, 3, 17, 11), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    shown = ShortSideJitter(10, [0.8, 0.8])(frames)
+    assert torch.equal(shown, F.resize(frames, [8], antialias=True))
 
 
-@pytest.mark.parametrize("name", UNSIDED)
-def test_a_class_name_that_only_contains_such_letters_keeps_flips(name: str):
-    augment = {"flip": v2.RandomHorizontalFlip(), "crop": v2.CenterCrop(4)}
-    kept = without_untrue_flips(augment, ["jumps", name])
-    assert list(kept.items()) == list(augment.items())
-
-
-def test_vertical_flips_stay():
-    augment = {"upside_down": v2.RandomVerticalFlip()}
-    assert without_untrue_flips(augment, ["moves_left"]) == augment
+@pytest.mark.parametrize("scale", [[1.25, 1.0], [0.0, 1.0], [1.0], [1.0, 1.1, 1.2]])
+def test_scales_that_are_no_range_are_refused(scale: list[float]):
+    with pytest.raises(ValueError, match="is not two positive numbers, the smaller first"):
+        ShortSideJitter(10, scale)

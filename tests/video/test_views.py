@@ -5,6 +5,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torchvision.transforms import v2
 
+from tubelet.video.flips import LabelledFlip
 from tubelet.video.sampling import Dense, FirstOfEachPart, FirstToLast, Segments
 from tubelet.video.views import TestViews, TrainingView
 
@@ -17,6 +18,11 @@ def views(resize: int, crop: int, num_crops: int, num_clips: int = 1) -> TestVie
 
 def training(augment: dict[str, nn.Module]) -> TrainingView:
     return TrainingView(DENSE, augment)
+
+
+def shown(view: TrainingView, frames: Tensor) -> Tensor:
+    """uint8 (T, C, H, W) -> uint8 (1, T, C, h, w)."""
+    return view.transform(frames, 0)[0]
 
 
 def coordinates(height: int, width: int, num_frames: int = 2) -> Tensor:
@@ -51,7 +57,7 @@ def corners(shown: Tensor) -> list[tuple[int, int]]:
 )
 def test_crops_are_cut_at_these_corners(height: int, width: int, num_crops: int, expected: list[tuple[int, int]]):
     # The short side is already `resize` pixels long, so no pixel is resampled.
-    shown = views(6, 4, num_crops).transform(coordinates(height, width))
+    shown = views(6, 4, num_crops).crops(coordinates(height, width))
     assert shown.shape == (num_crops, 2, 3, 4, 4)
     assert shown.dtype == torch.uint8
     assert corners(shown) == expected
@@ -59,23 +65,23 @@ def test_crops_are_cut_at_these_corners(height: int, width: int, num_crops: int,
 
 def test_one_crop_is_the_middle_one_of_three():
     frames = coordinates(8, 20)
-    assert torch.equal(views(8, 6, 1).transform(frames)[0], views(8, 6, 3).transform(frames)[1])
+    assert torch.equal(views(8, 6, 1).crops(frames)[0], views(8, 6, 3).crops(frames)[1])
 
 
 def test_a_middle_between_two_pixels_is_rounded_up_as_in_slowfast():
     # SlowFast's uniform_crop: ceil((side - crop) / 2).
-    assert corners(views(7, 4, 3).transform(coordinates(7, 15))) == [(2, 0), (2, 6), (2, 11)]
-    assert corners(views(7, 4, 1).transform(coordinates(7, 15))) == [(2, 6)]
+    assert corners(views(7, 4, 3).crops(coordinates(7, 15))) == [(2, 0), (2, 6), (2, 11)]
+    assert corners(views(7, 4, 1).crops(coordinates(7, 15))) == [(2, 6)]
 
 
 def test_a_crop_as_large_as_the_short_side_takes_all_of_it():
-    assert corners(views(5, 5, 3).transform(coordinates(5, 11))) == [(0, 0), (0, 3), (0, 6)]
+    assert corners(views(5, 5, 3).crops(coordinates(5, 11))) == [(0, 0), (0, 3), (0, 6)]
 
 
 def test_the_short_side_is_resized_and_the_long_side_keeps_its_proportion():
     # A ramp of 4 grey levels a column, halved: a step of 8 a pixel, where the edge is not in reach of the filter.
     ramp = (torch.arange(40) * 4).to(torch.uint8).expand(2, 3, 20, 40)
-    left, middle, right = views(10, 10, 3).transform(ramp)[:, 0, 0, 0].int()  # (10,) each
+    left, middle, right = views(10, 10, 3).crops(ramp)[:, 0, 0, 0].int()  # (10,) each
     assert (left[2:].diff() == 8).all()
     assert (middle[2:] - left[2:] == 5 * 8).all()  # corners at columns 0, 5 and 10 of 20
     assert (right[:-2] - middle[:-2] == 5 * 8).all()
@@ -129,7 +135,7 @@ def test_a_training_view_draws_one_crop_and_one_flip_for_all_frames():
     frames = coordinates(12, 20)[:1].expand(5, 3, 12, 20)
     augment = training({"crop": v2.RandomCrop(7), "flip": v2.RandomHorizontalFlip()})
     torch.manual_seed(0)
-    drawn = [augment.transform(frames) for _ in range(40)]
+    drawn = [shown(augment, frames) for _ in range(40)]
     places = set()
     for view in drawn:
         assert view.shape == (1, 5, 3, 7, 7)
@@ -145,7 +151,7 @@ def test_a_training_view_draws_one_crop_and_one_flip_for_all_frames():
 def test_a_training_view_draws_the_resized_crop_once_for_all_frames():
     frames = coordinates(24, 40)[:1].expand(4, 3, 24, 40)
     torch.manual_seed(0)
-    view = training({"crop": v2.RandomResizedCrop(9, antialias=True)}).transform(frames)
+    view = shown(training({"crop": v2.RandomResizedCrop(9, antialias=True)}), frames)
     assert view.shape == (1, 4, 3, 9, 9)
     assert (view[0] == view[0, 0]).all()
 
@@ -166,10 +172,43 @@ class Plus(nn.Module):
 
 def test_a_training_view_applies_its_transforms_in_the_order_of_the_config():
     frames = torch.full((2, 3, 4, 5), 10, dtype=torch.uint8)
-    assert (training({"double": Times(2), "plus": Plus()}).transform(frames) == 21).all()
-    assert (training({"plus": Plus(), "double": Times(2)}).transform(frames) == 22).all()
+    assert (shown(training({"double": Times(2), "plus": Plus()}), frames) == 21).all()
+    assert (shown(training({"plus": Plus(), "double": Times(2)}), frames) == 22).all()
 
 
 def test_no_transforms_leave_the_frames_as_they_are():
     frames = coordinates(4, 5)
-    assert torch.equal(training({}).transform(frames), frames[None])
+    assert torch.equal(shown(training({}), frames), frames[None])
+
+
+def test_repeats_are_views_of_one_clip_each_with_draws_of_its_own():
+    frames = coordinates(20, 30)
+    torch.manual_seed(0)
+    views, labels = TrainingView(DENSE, {"crop": v2.RandomCrop(7)}, repeats=3).transform(frames, 5)
+    assert views.shape == (3, 2, 3, 7, 7)
+    assert labels == [5, 5, 5]
+    assert len(set(corners(views))) == 3
+    torch.manual_seed(0)
+    once = shown(training({"crop": v2.RandomCrop(7)}), frames)
+    assert torch.equal(views[:1], once)
+
+
+def test_each_repeat_has_the_label_of_its_own_flip():
+    frames = coordinates(6, 8)
+    view = TrainingView(DENSE, {"flip": LabelledFlip(0.5, {1: 2, 2: 1})}, repeats=30)
+    torch.manual_seed(0)
+    views, labels = view.transform(frames, 1)
+    assert labels == [2 if torch.equal(one, frames.flip(3)) else 1 for one in views]
+    assert {1, 2} == set(labels)
+
+
+def test_test_views_keep_the_label():
+    crops, labels = views(6, 4, 3).transform(coordinates(6, 14), 2)
+    assert labels == [2, 2, 2]
+    assert torch.equal(crops, views(6, 4, 3).crops(coordinates(6, 14)))
+
+
+@pytest.mark.parametrize("repeats", [0, -1, 1.5])
+def test_repeats_that_are_no_number_of_clips_are_refused(repeats: float):
+    with pytest.raises(ValueError, match=f"data.repeats={repeats} is not a whole number of at least 1"):
+        TrainingView(DENSE, {}, repeats)

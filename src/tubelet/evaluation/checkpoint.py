@@ -36,7 +36,10 @@ STARTS: dict[str, Callable[[], Starts]] = {
 BEFORE: dict[str, dict] = {  # what runs did whose checkpoints are from before there was a choice
     "clip": {"fps": None, "sampling": {"_target_": "tubelet.video.sampling.Dense", "_partial_": True}},
     "views": {"starts": {"_target_": "tubelet.video.sampling.FirstToLast"}},
-    "data": {"classes": None, "fraction": 1.0, "scale_while_decoding": False, "frame_names": None, "first_frame": None},
+    "data": {
+        **{"classes": None, "fraction": 1.0, "repeats": 1},
+        **{"scale_while_decoding": False, "frame_names": None, "first_frame": None},
+    },
 }
 BUILDABLE = ("tubelet.models.", "tubelet.layers.", "torch.nn.")  # nothing else named in a checkpoint is imported
 

@@ -23,10 +23,12 @@ from tubelet.training.saving import AtomicCheckpoints, SaveLast
 from tubelet.training.validate import BESIDE_TARGET, CHOOSING
 from tubelet.video.annotations import Catalogue
 from tubelet.video.disk import leave_out_missing
+from tubelet.video.flips import with_true_labels
 from tubelet.video.index import Entry, find_index, read_index
+from tubelet.video.mixing import Mix, OnBatch
 from tubelet.video.sampling import FirstToLast, Sampling, order_named
 from tubelet.video.subset import class_list, take_classes, take_fraction
-from tubelet.video.transforms import Normalise, without_untrue_flips
+from tubelet.video.transforms import Normalise
 from tubelet.video.views import TestViews, TrainingView
 from tubelet.weights.pretrained import load_pretrained
 
@@ -69,15 +71,27 @@ def build_sampling(clip: DictConfig) -> Sampling:
     return build(clip.sampling)(num_frames=clip.num_frames, stride=clip.stride, fps=clip.fps)
 
 
-def build_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping, step: int) -> VideoData:
+def build_augment(cfg: DictConfig, classes: Sequence[str]) -> tuple[dict[str, nn.Module], list[OnBatch]]:
+    """The augmentations of a clip, by name, in the workers; and those of a batch, on the device."""
+    built = {key: build(node) for key, node in cfg.augment.items() if node is not None}
+    on_batch = {key: one for key, one in built.items() if isinstance(one, OnBatch)}
+    mixed = next((key for key, one in on_batch.items() if isinstance(one, Mix) and one.p > 0), None)
+    if mixed and cfg.data.batch_size == 1:
+        raise ValueError(f"augment.{mixed}: with data.batch_size=1 there is no other video to mix with; leave it out")
+    on_clip = {key: one for key, one in built.items() if key not in on_batch}
+    return with_true_labels(on_clip, classes), list(on_batch.values())
+
+
+def build_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping[str, nn.Module], step: int) -> VideoData:
+    """augment: of the clips; step: videos of one optimiser step"""
     order, clip, sampling = order_named(cfg.order, cfg.frozen_at), cfg.clip, build_sampling(cfg.clip)
     if not isinstance(clip.crop, int):
         raise ValueError(f"clip.crop={clip.crop}: videos are cropped to squares; give one number of pixels")
-    training = TrainingView(sampling, without_untrue_flips(augment, catalogue.classes))
+    training = TrainingView(sampling, augment, cfg.data.repeats)
     validation = TestViews(sampling, clip.resize, clip.crop, num_clips=1, num_crops=1, starts=FirstToLast())
     test = TestViews(sampling, clip.resize, clip.crop, cfg.views.clips, cfg.views.crops, build(cfg.views.starts))
     # What is left of `data`: max_failed is not about loading, but about what becomes of failures.
-    loading = {key: value for key, value in cfg.data.items() if key in LOADING - {"max_failed"}}
+    loading = {key: value for key, value in cfg.data.items() if key in LOADING - {"max_failed", "repeats"}}
     loading["index"] = read_entries(cfg.data, catalogue)
     return VideoData(catalogue, training, validation, test, order, cfg.seed, step, **loading)
 
@@ -97,15 +111,16 @@ def read_entries(data: DictConfig, catalogue: Catalogue) -> dict[str, Entry]:
     return entries
 
 
-def build_training_data(cfg: DictConfig, catalogue: Catalogue) -> VideoData:
+def build_training_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping[str, nn.Module]) -> VideoData:
     """Raises ValueError where not one optimiser step can be made of the training videos."""
-    step, num_videos = cfg.optim.total_batch, len(catalogue.train)
-    if num_videos < step:
+    total, repeats, num_videos = cfg.optim.total_batch, cfg.data.repeats, len(catalogue.train)
+    if num_videos < total // repeats:
+        clips = num_videos * repeats
         raise ValueError(
-            f"optim.total_batch={step} is more than the {num_videos} training videos; "
-            f"set it to at most {num_videos}, with a data.batch_size that divides it"
+            f"optim.total_batch={total} is more than the {clips} clips of {num_videos} training videos; "
+            f"set it to at most {clips}, with a data.batch_size that divides it"
         )
-    return build_data(cfg, catalogue, {key: build(node) for key, node in cfg.augment.items()}, step)
+    return build_data(cfg, catalogue, augment, step=max(total // repeats, 1))
 
 
 def build_quarantine(cfg: DictConfig, catalogue: Catalogue) -> Quarantine:
@@ -181,5 +196,7 @@ def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
         use_distributed_sampler=False,  # our samplers know the ranks
     )
     devices = trainer.world_size
-    trainer.accumulate_grad_batches = accumulation(cfg.optim.total_batch, cfg.data.batch_size, devices)
+    trainer.accumulate_grad_batches = accumulation(
+        cfg.optim.total_batch, cfg.data.batch_size, devices, cfg.data.repeats
+    )
     return trainer

@@ -3,6 +3,7 @@
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from itertools import chain
 from typing import TypeVar
 
@@ -16,12 +17,15 @@ from tubelet.evaluation.predictor import Predictor
 from tubelet.evaluation.results import Answers, Results
 from tubelet.training.optim import Optim
 from tubelet.training.quarantine import Entry, Quarantine, entry
+from tubelet.video.dataset import drawing, sample_seed
 from tubelet.video.failures import error_of, nothing_read
+from tubelet.video.mixing import OnBatch
 from tubelet.weights.files import RECORD
 
 T = TypeVar("T")
 Batch = dict[str, Tensor | list[str]]
 ALL_FAIL = 20  # videos of a rank: if not one of so many could be read, it is the reader, or the place of the data
+ON_BATCH = -1000  # in place of a view, of draws that are made for a whole batch
 BATCHES_BETWEEN_COUNTS = 50  # of the failures of all ranks, who must agree to stop; asking costs all of them a pause
 
 
@@ -113,24 +117,42 @@ class Evaluator(L.LightningModule):
 class Classifier(Evaluator):
     """Training: the loss over all views of all videos, and the optimiser.
 
+    augment: of the batches, applied in their order
     record: plain types that every checkpoint carries, so that it stands alone: config and class names
     """
 
-    def __init__(self, predictor: Predictor, quarantine: Quarantine, optim: Optim, record: dict):
+    def __init__(
+        self, predictor: Predictor, quarantine: Quarantine, optim: Optim, augment: Sequence[OnBatch], record: dict
+    ):
         super().__init__(predictor, quarantine)
-        self.optim, self.record = optim, record
+        self.optim, self.augment, self.record = optim, augment, record
         self.loss = nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
         self.train_loss = MeanMetric()
         self.train_loss.persistent(True)  # so that the mean of an epoch outlives a resume in its middle
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        """The mean loss over views, each with the label of its video."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The mean loss over all views of all videos."""
         self.count(batch, "train")
-        logits = self.predictor.logits(batch["video"])  # (B, V, num_classes)
-        loss = self.loss(logits.flatten(0, 1), batch["label"].repeat_interleave(logits.shape[1]))
+        clips, shown = self._augmented(batch, batch_idx)
+        logits = self.predictor.model(clips).float()  # (N, num_classes)
+        loss = self.loss(logits, shown)
         self.train_loss.update(loss.detach())
         self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
         return loss
+
+    def _augmented(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Normalised clips (N, C, T, H, W) and what each shows (N, num_classes), for N = V views of B videos.
+
+        Draws depend on seed, epoch, batch and rank alone, so that a resumed run makes the same.
+        """
+        # First views first, so that mixing a clip with the one before it mixes two videos.
+        clips = self.predictor.normalise(batch["video"].transpose(0, 1).flatten(0, 1))
+        labels, data = batch["shown"].transpose(0, 1).flatten(), self.trainer.datamodule
+        shown = nn.functional.one_hot(labels, len(data.catalogue.classes)).float()
+        with drawing(sample_seed(data.seed, self.current_epoch, batch_idx, ON_BATCH - self.global_rank)):
+            for augment in self.augment:
+                clips, shown = augment(clips, shown)
+        return clips, shown
 
     def on_train_epoch_start(self) -> None:  # which Lightning leaves out when it resumes within an epoch
         self.train_loss.reset()

@@ -20,7 +20,7 @@ class Optim:
     warmup_epochs: epochs in which the rate grows linearly from `warmup_lr`; may be a fraction
     warmup_lr, end_lr: the rates at the first and at the last step; between, half a cosine
     clip_norm: gradients of a larger L2 norm are scaled down to it; None leaves them
-    total_batch: clips of one optimiser step, over all devices and accumulated batches
+    total_batch: clips of one optimiser step, over all devices, repeats and accumulated batches
     label_smoothing: share of each label given to all classes alike
     """
 
@@ -68,13 +68,17 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> Iterator[dict]:
     yield {"params": [p for _, p in kept], "weight_decay": 0.0}
 
 
-def accumulation(total_batch: int, batch_size: int, devices: int) -> int:
-    """Batches to accumulate for one optimiser step. Raises ValueError where total_batch does not divide."""
-    at_once = batch_size * devices
+def accumulation(total_batch: int, batch_size: int, devices: int, repeats: int) -> int:
+    """Batches to accumulate for one optimiser step. Raises ValueError where total_batch does not divide.
+
+    batch_size: videos, of each of which a batch has `repeats` clips
+    """
+    at_once = batch_size * devices * repeats
     if total_batch % at_once:
         nearest = max(round(total_batch / at_once), 1) * at_once
+        repeated = f" times data.repeats={repeats}" if repeats > 1 else ""
         raise ValueError(
             f"optim.total_batch={total_batch} is not a multiple of data.batch_size={batch_size} "
-            f"times {devices} devices; the nearest is optim.total_batch={nearest}"
+            f"times {devices} devices{repeated}; the nearest is optim.total_batch={nearest}"
         )
     return total_batch // at_once

@@ -45,14 +45,16 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
     with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, resumed_from=cfg.ckpt) as record:
         forget_peak_memory()
         L.seed_everything(cfg.seed, workers=True, verbose=False)
-        data = build.build_training_data(cfg, catalogue)
+        on_clips, on_batches = build.build_augment(cfg, catalogue.classes)
+        data = build.build_training_data(cfg, catalogue, on_clips)
         predictor = build.build_predictor(cfg, len(catalogue.classes))
         record["parameters"] = sum(p.numel() for p in predictor.parameters())
         record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
         speed_up(predictor.model, cfg.compile, cfg.activation_checkpointing)
         config = build.save_config(cfg)
         carried = {"config": config, "classes": catalogue.classes}
-        classifier = Classifier(predictor, build.build_quarantine(cfg, catalogue), build.build(cfg.optim), carried)
+        quarantine = build.build_quarantine(cfg, catalogue)
+        classifier = Classifier(predictor, quarantine, build.build(cfg.optim), on_batches, carried)
         trainer = build.build_trainer(cfg, progress_bar=sys.stderr.isatty())
         build.check_ranks(trainer, catalogue, ("val", "test"))
         _announce(cfg, catalogue, record["parameters"], trainer)
@@ -114,14 +116,14 @@ def close_loggers(trainer: L.Trainer) -> None:
 def _announce(cfg, catalogue, parameters, trainer) -> None:
     counts = ", ".join(f"{len(getattr(catalogue, split))} {split}" for split in ("train", "val", "test"))
     log.info("data: %d classes, videos: %s, from %s", len(catalogue.classes), counts, cfg.data.get("root"))
+    repeats = f" x {cfg.data.repeats} repeats" if cfg.data.repeats > 1 else ""
+    at_once = f"{cfg.data.batch_size} videos{repeats} x {trainer.world_size} devices"
     log.info(
-        "training: %.2f M parameters, %s epochs, %d videos a step (%d x %d devices x %d accumulated), %s on %s",
+        "training: %.2f M parameters, %s epochs, %d clips a step (%s), %s on %s",
         parameters / 1e6,
         trainer.max_epochs,
         cfg.optim.total_batch,
-        cfg.data.batch_size,
-        trainer.world_size,
-        trainer.accumulate_grad_batches,
+        f"{at_once} x {trainer.accumulate_grad_batches} accumulated",
         cfg.trainer.precision,
         trainer.strategy.root_device,
     )

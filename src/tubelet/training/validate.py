@@ -46,7 +46,7 @@ CHOOSING = {"classes", "fraction", "fraction_seed"}  # of `data`: which part of 
 BESIDE_TARGET = {  # see build.py
     "data": {
         *("batch_size", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "index"),
-        *("time_limit", "scale_while_decoding", "frame_names", "first_frame"),
+        *("time_limit", "scale_while_decoding", "frame_names", "first_frame", "repeats"),
         *CHOOSING,
     },
     "clip": {"sampling", "fps"},

@@ -1,36 +1,15 @@
-"""What happens to the frames of a clip: on uint8 in the workers, and, last, normalisation on the device.
+"""What happens to the frames of a clip: on uint8 in the workers, and, first on the device, normalisation.
 
-Letters: V views, T frames, C channels. torchvision.transforms.v2 draws once for all frames of a clip (T, C, H, W).
+torchvision.transforms.v2 draws once for all frames of a clip (T, C, H, W); here stands what it lacks.
 """
 
-import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
-
-log = logging.getLogger(__name__)
-
-# Words that stop being true of a video when its left and right are swapped.
-SIDED = re.compile(
-    r"(?<![a-z])(?i:left|right|((counter|anti)-?)?clockwise)(?i:wards?)?(?![a-z])"
-    r"|(?<=[a-z0-9])(Left|Right|Clockwise)(wards?)?(?![a-z])"  # SwipeLeft
-)
-
-
-def without_untrue_flips(augment: Mapping[str, nn.Module], classes: Sequence[str]) -> dict[str, nn.Module]:
-    """The transforms in their order, without horizontal flips where a class name speaks of a side.
-
-    A flipped "moves left" moves right, so it would be trained on with the wrong label.
-    """
-    sided = [name for name in classes if SIDED.search(name)]
-    flips = [key for key, transform in augment.items() if isinstance(transform, v2.RandomHorizontalFlip)]
-    if sided and flips:
-        log.info("flip: off, since a flip would make this class name untrue: %s", sided[0])
-        return {key: transform for key, transform in augment.items() if key not in flips}
-    return dict(augment)
+from torchvision.transforms.v2 import functional as F
 
 
 class Normalise(nn.Module):
@@ -46,3 +25,26 @@ class Normalise(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         return (video.float() - self.mean) / self.std
+
+
+class ShortSideJitter(v2.Transform):
+    """(..., H, W) with the short side resized to a random length, all equally likely; the long side in proportion.
+
+    From 256 to 320 pixels in SlowFast and TimeSformer (TRAIN_JITTER_SCALES), 0.9 to 1.33 of 256 in ViViT's code.
+    v2.RandomResize takes its two limits in pixels only, v2.ScaleJitter is about the long side.
+
+    size: pixels
+    scale: shortest and longest, in `size`
+    """
+
+    def __init__(self, size: int, scale: Sequence[float]):
+        super().__init__()
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"scale={list(scale)} is not two positive numbers, the smaller first")
+        self.shortest, self.longest = (round(size * part) for part in scale)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return {"side": int(torch.randint(self.shortest, self.longest + 1, ()))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return F.resize(inpt, [params["side"]], antialias=True)

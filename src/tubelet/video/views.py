@@ -7,27 +7,41 @@ import torch
 from torch import Generator, Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
+from tubelet.video.flips import LabelledFlip
 from tubelet.video.sampling import Sampling, Starts
 
 
 class TrainingView:
-    """One random clip, augmented.
+    """One random clip, augmented `repeats` times.
 
-    augment: transforms of a clip (T, C, H, W), applied in their order
+    augment: transforms of a clip (T, C, H, W), applied in their order; LabelledFlip gets its label too
+    repeats: views of the one clip, each with draws of its own, so that it is decoded once (Hoffer et al. 2020)
     """
 
-    def __init__(self, sampling: Sampling, augment: Mapping[str, nn.Module]):
-        self.sampling, self.transforms = sampling, list(augment.values())
+    def __init__(self, sampling: Sampling, augment: Mapping[str, nn.Module], repeats: int = 1):
+        if not isinstance(repeats, int) or repeats < 1:
+            raise ValueError(f"data.repeats={repeats} is not a whole number of at least 1")
+        self.sampling, self.transforms, self.repeats = sampling, list(augment.values()), repeats
 
     def sample(self, num_frames: int, fps: float, generator: Generator) -> Tensor:
         """Frames of the video, and how many a second -> frame numbers (1, T)."""
         return self.sampling.random_clip(num_frames, fps, generator)[None]
 
-    def transform(self, frames: Tensor) -> Tensor:
-        """uint8 (T, C, H, W) -> one view, uint8 (1, T, C, h, w); each transform draws once for all frames."""
+    def transform(self, frames: Tensor, label: int) -> tuple[Tensor, list[int]]:
+        """uint8 (T, C, H, W) -> uint8 (repeats, T, C, h, w), and the label of each.
+
+        Each transform draws once for all frames of a view.
+        """
+        views, labels = zip(*(self._augmented(frames, label) for _ in range(self.repeats)), strict=True)
+        return torch.stack(views), list(labels)
+
+    def _augmented(self, frames: Tensor, label: int) -> tuple[Tensor, int]:
         for transform in self.transforms:
-            frames = transform(frames)
-        return frames[None]
+            if isinstance(transform, LabelledFlip):
+                frames, label = transform(frames, label)
+            else:
+                frames = transform(frames)
+        return frames, label
 
 
 class TestViews:
@@ -54,7 +68,12 @@ class TestViews:
         """Frames of the video, and how many a second -> frame numbers (num_clips, T)."""
         return self.sampling.test_clips(num_frames, fps, self.num_clips, self.starts)
 
-    def transform(self, frames: Tensor) -> Tensor:
+    def transform(self, frames: Tensor, label: int) -> tuple[Tensor, list[int]]:
+        """uint8 (T, C, H, W) -> uint8 (num_crops, T, C, crop, crop), and the label of each, which is that of all."""
+        crops = self.crops(frames)
+        return crops, [label] * len(crops)
+
+    def crops(self, frames: Tensor) -> Tensor:
         """uint8 (T, C, H, W) -> uint8 (num_crops, T, C, crop, crop)."""
         frames = F.resize(frames, [self.resize], antialias=True)
         spare_down, spare_across = (side - self.crop for side in frames.shape[-2:])
