@@ -86,7 +86,7 @@ def with_true_labels(augment: Mapping[str, nn.Module], classes: Sequence[str]) -
         return {key: one for key, one in augment.items() if key not in flips}
     if twins:
         pairs = [f"{classes[a]} <-> {classes[b]}" for a, b in twins.items() if a < b]
-        log.info("flip: swaps the labels of %d pairs of classes: %s", len(pairs), "; ".join(pairs))
+        log.info("flip: swaps the labels of %s", "; ".join(pairs))
     return {key: LabelledFlip(flips[key].p, twins) if key in flips else one for key, one in augment.items()}
 
 
