@@ -18,10 +18,10 @@ def listed(tmp_path):
     return tmp_path
 
 
-def built(root, *overrides, data="list", needed=("train", "val", "test")):
+def built(root, *overrides, data="list", needed=("train", "val", "test"), trained_on=("train",)):
     own = [f"data.train={root}/train.txt", f"data.val={root}/val.txt"] if data == "list" else []
     cfg = compose_config("train", ["run_dir=x", "name=x", f"data={data}", f"data.root={root}", *own, *overrides])
-    return build_catalogue(cfg.data, needed)
+    return build_catalogue(cfg.data, needed, trained_on)
 
 
 def labels(videos):
@@ -54,6 +54,13 @@ def test_missing_training_videos_do_not_stop_an_evaluation(listed):
     for path in listed.glob("?_?.mp4"):
         path.unlink()
     assert labels(built(listed, needed=("test",)).test) == [0, 1, 2]
+
+
+def test_missing_training_videos_stay_in_the_count_where_training_videos_are_evaluated(listed, caplog):
+    (listed / "1_3.mp4").unlink()
+    shown = built(listed, "data.on_error=skip", needed=("train",), trained_on=())
+    assert labels(shown.train) == [0] * 8 + [1] * 4 + [2] * 2
+    assert "1_3.mp4; they stay in the count, as answered wrongly" in caplog.text
 
 
 def test_classes_of_a_folder_are_listed_alone(tmp_path):

@@ -113,6 +113,33 @@ def test_an_evaluation_counts_each_broken_file_as_wrong_and_says_so(place: Path,
     assert told in process.stdout + process.stderr
 
 
+def test_missing_and_broken_training_videos_count_as_wrong_in_an_evaluation_of_several_views(
+    place: Path, skipped: tuple[Path, str], run_script
+):
+    cut, empty, _ = (str(path.relative_to(place)) for path in broken(place))
+    right = "videos/train/bright/000.mp4"
+    names = {right: "bright", cut: "dark", empty: "dark", "videos/train/dark/gone.mp4": "dark"}
+    (place / "few.txt").write_text("".join(f"{path} {name}\n" for path, name in names.items()))
+    shown = [
+        "ckpt=skipped/checkpoints/last.ckpt",
+        "subset=train",
+        "data=list",
+        "data.train=few.txt",
+        "data.val=few.txt",
+    ]
+    shown += ["data.on_error=skip", "views.clips=2", "views.crops=3", "run_dir=views"]
+    process = run_script("eval.py", *shown, cwd=place)
+    record = json.loads((place / "views/metrics.json").read_text())
+    with open(place / "views/predictions.csv", newline="") as file:
+        rows = {row["video"]: row for row in csv.DictReader(file)}
+    assert list(rows) == list(names)
+    assert [path for path, row in rows.items() if row["predicted"] == ""] == list(names)[1:]
+    assert (record["train"]["videos"], record["train"]["failures"]) == (4, 3)
+    assert record["train"]["top1"] == int(rows[right]["correct"]) / 4
+    assert {one["path"] for one in lines(place / "views/quarantine.jsonl")} == set(names) - {right}
+    assert "gone.mp4; they stay in the count, as answered wrongly" in process.stdout + process.stderr
+
+
 # The parts.
 
 
@@ -135,17 +162,18 @@ def failed(number: int, split: str = "train") -> Entry:
     return Entry(f"{number}.mp4", "open", "no reason", 0, split)
 
 
-def test_a_path_is_written_once_with_its_first_failure(tmp_path: Path):
+def test_a_path_is_written_once_a_split_with_its_first_failure_there(tmp_path: Path):
     quarantine = Quarantine(str(tmp_path), 10, 1.0)
     quarantine.add([])
     assert quarantine.told() is None
     assert not quarantine.file.exists()
     first, later = entry("a: b.mp4: cannot decode: Invalid data", 2, "train"), failed(1, "val")
     quarantine.add([first, first._replace(epoch=3), later])
-    quarantine.add([first._replace(split="val")])
+    quarantine.add([first._replace(split="val", epoch=4), later])
     assert lines(quarantine.file) == [
         {"path": "a: b.mp4", "stage": "decode", "reason": "Invalid data", "epoch": 2, "split": "train"},
         {"path": "1.mp4", "stage": "open", "reason": "no reason", "epoch": 0, "split": "val"},
+        {"path": "a: b.mp4", "stage": "decode", "reason": "Invalid data", "epoch": 4, "split": "val"},
     ]
 
 
@@ -177,6 +205,17 @@ def test_only_training_videos_count_against_the_budget_and_each_once(tmp_path: P
     with pytest.raises(TooManyFailures, match=r"3 of 10 training videos .* data\.max_failed=0\.2 allows 2; .* 8\.mp4"):
         quarantine.add([failed(8)])
     assert len(lines(quarantine.file)) == 8  # the last one too
+
+
+def test_a_training_video_that_failed_in_validation_before_counts_against_the_budget(tmp_path: Path):
+    quarantine = Quarantine(str(tmp_path), 10, 0.1)
+    quarantine.add([failed(1, "val"), failed(2, "val")])
+    quarantine.add([failed(1)])
+    with pytest.raises(TooManyFailures, match=r"2 of 10 training videos .* allows 1; the last: 2\.mp4"):
+        quarantine.add([failed(2)])
+    assert [(one["path"], one["split"]) for one in lines(quarantine.file)] == [
+        *(("1.mp4", "val"), ("2.mp4", "val"), ("1.mp4", "train"), ("2.mp4", "train"))
+    ]
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])

@@ -54,13 +54,16 @@ def list_videos(data: DictConfig) -> Catalogue:
     return catalogue if classes is None else take_classes(catalogue, classes)
 
 
-def build_catalogue(data: DictConfig, needed: Sequence[str] = ("train", "val", "test")) -> Catalogue:
+def build_catalogue(
+    data: DictConfig, needed: Sequence[str] = ("train", "val", "test"), trained_on: Sequence[str] = ("train",)
+) -> Catalogue:
     """The videos to train or to evaluate on.
 
-    needed: the splits that will be read. Raises ValueError or FileNotFoundError where they lack what is asked for.
+    needed: the splits that will be read; trained_on: those that do without what is not on disk, as in `disk.py`
+    Raises ValueError or FileNotFoundError where they lack what is asked for.
     """
     catalogue = take_fraction(list_videos(data), data.get("fraction", 1.0), data.get("fraction_seed"))
-    catalogue = leave_out_missing(catalogue, needed, data["on_error"], data.get("root"))
+    catalogue = leave_out_missing(catalogue, needed, data["on_error"], data.get("root"), trained_on)
     for split in needed:
         if not getattr(catalogue, split):
             raise ValueError(f"data.root={data.get('root')}: the {split} split holds no video")

@@ -27,7 +27,7 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
         cfg = as_trained(cfg, checkpoint)
         if cfg.subset not in ("train", "val", "test"):
             raise ValueError(f"subset={cfg.subset} is not train, val or test")
-        catalogue = build.build_catalogue(cfg.data, (cfg.subset,))
+        catalogue = build.build_catalogue(cfg.data, (cfg.subset,), trained_on=())
         checkpoint.check_classes(catalogue.classes)
         shown = replace(catalogue, test=getattr(catalogue, cfg.subset))
         data = build.build_data(cfg, shown, augment={}, step=1)

@@ -1,4 +1,4 @@
-"""The videos of a run that could not be read: each is written down once, and training bears only so many of them."""
+"""The videos of a run that could not be read: each is named once a split, and training bears only so many of them."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tubelet.video.failures import error_of
 
 
 class Entry(NamedTuple):
-    """A line of the file. epoch, split: of the first read that failed; epochs count from 0."""
+    """A line of the file. epoch: of the first read of the path for this split that failed; epochs count from 0."""
 
     path: str
     stage: str
@@ -35,6 +35,9 @@ class TooManyFailures(ValueError):
 class Quarantine:
     """The file of a run, begun anew when the run begins; there is none as long as nothing has failed.
 
+    A path has a line for each split in which it failed: the figures of each are worth less for it, and a training video
+    counts against the budget whether or not validation met it first.
+
     num_videos: that are trained on, a path that is listed twice counted once
     max_failed: the share of them that may fail, between 0 and 1; rounded up to whole videos, so that of a small data
         set one may fail, and none with 0
@@ -45,16 +48,16 @@ class Quarantine:
             raise ValueError(f"data.max_failed={max_failed} is not a share from 0 to 1")
         self.file, self.num_videos, self.max_failed = Path(run_dir, "quarantine.jsonl"), num_videos, max_failed
         self.allowed = ceil(Fraction(str(max_failed)) * num_videos)
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[tuple[str, str], Entry] = {}  # by path and split
         if is_first_rank():
             self.file.unlink(missing_ok=True)
 
     def add(self, found: Iterable[Entry]) -> None:
         """Every rank adds what all ranks found, and the first one writes it. Raises TooManyFailures."""
-        new: dict[str, Entry] = {}
+        new: dict[tuple[str, str], Entry] = {}
         for one in found:
-            if one.path not in self.entries:
-                new.setdefault(one.path, one)
+            if (one.path, one.split) not in self.entries:
+                new.setdefault((one.path, one.split), one)
         self.entries |= new
         if new and is_first_rank():
             self._append("".join(json.dumps(one._asdict(), ensure_ascii=False) + "\n" for one in new.values()))

@@ -24,6 +24,7 @@ from tubelet.training.resume import check_resumable
 from tubelet.training.saving import SaveLast
 from tubelet.training.speed import speed_up
 from tubelet.video.annotations import Catalogue
+from tubelet.video.failures import error_of
 
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=L.Callback)
@@ -142,7 +143,7 @@ def _summary(cfg: DictConfig, record: dict) -> None:
     log.info("test top-1  %.4f   top-5  %.4f   of %s", test["top1"], test["top5"], record["tested"])
     log.info("    %s", test["protocol"])
     if record["failures"]:
-        unread, wrong = len(record["failures"]), test["failures"]
+        unread, wrong = len({error_of(failure).path for failure in record["failures"]}), test["failures"]
         told = "unreadable videos: %d, named in %s; %d of the test, counted as wrong"
         log.warning(told, unread, record["quarantine"], wrong)
     files = ("config.yaml", "metrics.json", "metrics.csv", "predictions.csv", "quarantine.jsonl")

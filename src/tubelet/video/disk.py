@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tubelet.video.annotations import Catalogue, Video, is_video
 
@@ -124,11 +125,17 @@ def locate(
     return Catalogue(listed.classes, train, val, test, missing=frozenset(missing), source=source)
 
 
-def leave_out_missing(catalogue: Catalogue, needed: Sequence[str], on_error: str, root: str | None) -> Catalogue:
+def leave_out_missing(
+    catalogue: Catalogue,
+    needed: Sequence[str],
+    on_error: str,
+    root: str | None,
+    trained_on: Sequence[str] = ("train",),
+) -> Catalogue:
     """What to do about listed videos that are not on disk: `raise`, or `skip`, which counts and names them.
 
-    Training videos are then left out; missing videos of another split stay, so that they count as answered wrongly.
     needed: the splits that will be read; what the others lack is no matter
+    trained_on: the splits that are then without them; in all others they stay, so that they count as answered wrongly
     Raises FileNotFoundError, also with `skip` where a whole split is missing.
     """
     told: list[list[Video]] = []
@@ -145,5 +152,9 @@ def leave_out_missing(catalogue: Catalogue, needed: Sequence[str], on_error: str
         number = f"{len(lacking)} of {len(videos)} listed {split} videos are not on disk: {named}"
         if on_error != "skip":
             raise FileNotFoundError(f"{number}; data.on_error=skip goes on without them")
-        log.warning("%s; %s", number, LEFT_OUT if split == "train" else COUNTED)
-    return replace(catalogue, train=[video for video in catalogue.train if video.path not in catalogue.missing])
+        log.warning("%s; %s", number, LEFT_OUT if split in trained_on else COUNTED)
+    on_disk: dict[str, Any] = {
+        split: [video for video in getattr(catalogue, split) if video.path not in catalogue.missing]
+        for split in trained_on
+    }
+    return replace(catalogue, **on_disk)
