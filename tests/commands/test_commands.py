@@ -1,13 +1,17 @@
 """The `tubelet` command line, on the run that the tests share."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tubelet.evaluation.checkpoint import load_checkpoint
+from tubelet.training.launch import config_dir
 from tubelet.video.annotations import Video
 from tubelet.video.dataset import VideoDataset
 from tubelet.video.order import Draw
@@ -60,6 +64,24 @@ def test_predict_names_a_file_that_it_cannot_read(trained):
     assert printed.returncode == 1
     assert printed.stderr.startswith(f"error: {folder / 'config.yaml'}: cannot open")
     assert len(printed.stderr.splitlines()) == 1
+
+
+def test_predict_leaves_a_file_that_never_answers_after_its_seconds(trained, tmp_path):
+    folder, _ = trained
+    os.mkfifo(tmp_path / "pipe.mp4")  # opening it waits for a writer that never comes
+    printed = tubelet("predict", folder / "checkpoints/best.ckpt", "pipe.mp4", "--seconds", 0.5, cwd=tmp_path)
+    assert (printed.returncode, printed.stderr) == (1, "error: pipe.mp4: cannot decode: no answer within 0.5 s\n")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-2", "nan", "inf"])
+def test_predict_refuses_a_time_limit_that_is_none(seconds, tmp_path):
+    printed = tubelet("predict", "x.ckpt", "x.mp4", "--seconds", seconds, cwd=tmp_path)
+    assert printed.stderr == f"error: --seconds {seconds} is not a positive number of seconds\n"
+
+
+def test_the_time_limit_of_predict_is_that_of_training_unless_it_is_given(tmp_path):
+    default = yaml.safe_load(Path(config_dir(), "data/folder.yaml").read_text())["time_limit"]
+    assert f"as data.time_limit ({default:g})" in " ".join(tubelet("predict", "--help", cwd=tmp_path).stdout.split())
 
 
 def test_plot_draws_the_curves_and_the_confusion_matrix_of_a_run(trained):

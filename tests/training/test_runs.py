@@ -49,6 +49,8 @@ def test_a_run_leaves_its_config_metrics_predictions_checkpoints_and_wandb_files
     assert len(rows(folder / "predictions.csv")) == 16
     assert {"train/loss", "val/top1", "lr-AdamW/pg1"} <= set(rows(folder / "metrics.csv")[0])
     assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+    assert "\ntest: 1 x 1 views (clips x crops), starts from first to last, 8 frames, stride 2\n" in printed
+    assert "M parameters, 2 epochs, 8 videos a step" in printed
     assert f"eval.py ckpt={os.path.relpath(folder / 'checkpoints/best.ckpt', folder.parent)}" in printed
 
 
@@ -105,7 +107,9 @@ def test_a_run_of_a_few_steps_says_nothing_of_the_validation_that_it_never_had(m
     steps = ["data.batch_size=4", "optim.total_batch=4", "trainer.max_steps=1"]
     process = run_script("train.py", *ONE_STEP, *steps, f"data.root={motion_root.parent / 'few'}", cwd=tmp_path)
     assert json.loads((tmp_path / "run/metrics.json").read_text())["best"] == {}
-    assert "monitor" not in process.stdout + process.stderr
+    printed = process.stdout + process.stderr
+    assert "monitor" not in printed
+    assert "M parameters, 1 step or 1 epoch, whichever is less, 4 videos a step" in printed
 
 
 def test_another_number_of_classes_than_the_data_has_is_an_error(motion_root, tmp_path, run_script):
@@ -123,6 +127,10 @@ def test_another_number_of_classes_than_the_data_has_is_an_error(motion_root, tm
         (["ckpt=absent.ckpt"], "error: ckpt=absent.ckpt: there is no such file"),
         ([], "error: ckpt has no value; give it on the command line: ckpt=..."),
         (["ckpt=x", "order=sideways"], "error: ckpt=x: there is no such file"),
+        (
+            ["ckpt=x", "data=folder", "data.root=y", "data.max_failed=0.1"],
+            "error: data.max_failed has no effect in an evaluation, which counts each failure as wrong; leave it out",
+        ),
         (["ckpt=x", "data.bach_size=3"], "error: data.bach_size: there is no such key; did you mean data.batch_size?"),
     ],
 )

@@ -127,6 +127,14 @@ def test_values_that_conf_does_not_list_are_accepted_where_they_can_be_right(ove
     compose_config("train", ["data=motion", *overrides])
 
 
+@pytest.mark.parametrize("typed", ["clip.stride=4", "++clip.stride=4"])
+def test_a_stride_typed_beside_segments_is_an_error_since_it_has_no_part(typed):
+    segments = "clip.sampling._target_=tubelet.video.sampling.Segments"
+    with pytest.raises(ValueError, match=r"clip\.stride=4 has no effect with segments, .*; leave it out"):
+        compose_config("train", ["data=motion", segments, typed])
+    assert compose_config("train", ["data=motion", segments]).clip.stride > 0  # that of the model, told as without part
+
+
 def test_what_chooses_frames_is_told_where_it_is_misspelt():
     sampling = "tubelet.video.sampling."
     for key, wrong, right in (

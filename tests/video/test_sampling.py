@@ -303,7 +303,7 @@ def test_a_test_is_told_in_words_that_hold_all_that_decides_its_frames():
     assert Dense(8, 2, None).told(FirstToLast()) == "starts from first to last, 8 frames, stride 2"
     told = Dense(8, 2, 12.5).told(FirstOfEachPart())
     assert told == "starts k * last / K, 8 frames, stride 2 at 12.5 frames a second"
-    assert Segments(8, 2, None).told(FirstToLast()) == "8 frames, one of each of 8 segments"
+    assert Segments(8, 2, None).told(FirstToLast()) == "8 frames, one of each of 8 segments (clip.stride has no part)"
 
 
 # Orders.

@@ -9,7 +9,7 @@ from tubelet.evaluation.checkpoint import Checkpoint
 from tubelet.evaluation.predictor import Predictor
 from tubelet.video.annotations import Video
 from tubelet.video.dataset import VideoDataset
-from tubelet.video.open import ReadOptions
+from tubelet.video.open import DEFAULTS, ReadOptions
 from tubelet.video.order import Draw
 from tubelet.video.reader import DecodeError
 from tubelet.video.sampling import forward
@@ -18,11 +18,16 @@ from tubelet.video.transforms import Normalise
 
 @torch.inference_mode()
 def predictions(
-    checkpoint: Checkpoint, paths: Iterable[str], clips: int | None = None, crops: int | None = None
+    checkpoint: Checkpoint,
+    paths: Iterable[str],
+    clips: int | None = None,
+    crops: int | None = None,
+    seconds: float = DEFAULTS.time_limit,
 ) -> Iterator[Tensor | DecodeError]:
     """Yields probabilities (num_classes,) for each file, in order; a DecodeError for one that cannot be read.
 
     clips, crops: None takes those of the run's own test. Frames are shown forward, whatever the run was trained on.
+    seconds: for one video, after which it is one that cannot be read
     """
     clip, test_views = checkpoint.config["clip"], checkpoint.build_views(clips, crops)
     predictor = Predictor(checkpoint.build_model(), Normalise(clip["mean"], clip["std"]))
@@ -30,6 +35,7 @@ def predictions(
     data = checkpoint.config["data"]
     options = ReadOptions(
         short_side=clip["resize"] if data["scale_while_decoding"] else None,
+        time_limit=seconds,
         frame_names=data["frame_names"],
         first_frame=data["first_frame"],
     )

@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from tubelet.training.explain import one_line, root
-from tubelet.training.validate import check_keys
+from tubelet.training.validate import check_keys, check_overrides
 
 MULTIRUN = {"-m", "--multirun"}
 
@@ -77,6 +77,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
         cfg = hydra.compose(name, list(overrides))
     check_keys(cfg, name, config_dir())
+    check_overrides(cfg, name, overrides)
     return cfg
 
 
@@ -184,6 +185,7 @@ def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float
     reported = Reported(f"not all jobs in {os.path.relpath(hydra_config.sweep.dir)} finished")
     try:
         check_keys(cfg, name, config_dir())
+        check_overrides(cfg, name, overrides)
     except ValueError as error:
         if not sweep:  # nothing was run, so nothing is left behind
             if [path.name for path in Path(cfg.run_dir).iterdir()] == [log_file.name]:

@@ -47,7 +47,9 @@ class Progress(L.Callback):
         self._say(trainer, f"{self._epoch(trainer)}  {told}  {time.monotonic() - self._epoch_started:.0f} s")
 
     def _epoch(self, trainer: L.Trainer) -> str:
-        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs or '?'}"
+        if trainer.max_steps > 0:  # which may end the run long before its last epoch
+            return f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}/{trainer.max_steps}"
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
 
     def _say(self, trainer: L.Trainer, line: str) -> None:
         if not trainer.is_global_zero:

@@ -117,17 +117,27 @@ def close_loggers(trainer: L.Trainer) -> None:
 def _announce(cfg, catalogue, parameters, trainer) -> None:
     counts = ", ".join(f"{len(getattr(catalogue, split))} {split}" for split in ("train", "val", "test"))
     log.info("data: %d classes, videos: %s, from %s", len(catalogue.classes), counts, cfg.data.get("root"))
+    views, sampling = cfg.views, build.build_sampling(cfg.clip)
+    told = sampling.told(build.build(views.starts))
+    log.info("test: %d x %d views (clips x crops), %s", views.clips, views.crops, told)
     repeats = f" x {cfg.data.repeats} repeats" if cfg.data.repeats > 1 else ""
     at_once = f"{cfg.data.batch_size} videos{repeats} x {trainer.world_size} devices"
     log.info(
-        "training: %.2f M parameters, %s epochs, %d clips a step (%s), %s on %s",
+        "training: %.2f M parameters, %s, %d clips a step (%s), %s on %s",
         parameters / 1e6,
-        trainer.max_epochs,
+        _length(trainer),
         cfg.optim.total_batch,
         f"{at_once} x {trainer.accumulate_grad_batches} accumulated",
         cfg.trainer.precision,
         trainer.strategy.root_device,
     )
+
+
+def _length(trainer: L.Trainer) -> str:
+    """When the run ends, in words."""
+    limits = {"step": trainer.max_steps, "epoch": trainer.max_epochs}
+    told = [f"{limit} {name}{'s' * (limit != 1)}" for name, limit in limits.items() if limit >= 0]  # -1: no limit
+    return " or ".join(told) + ", whichever is less" * (len(told) > 1)
 
 
 def _one(trainer: L.Trainer, kind: type[C]) -> C:

@@ -7,7 +7,7 @@ arguments of a target; then, and for any other target, what it names is imported
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
@@ -162,6 +162,20 @@ def _refuse_two_answers(cfg: DictConfig, listed: Listed) -> None:
             own, followed = shown(cfg.model.get(key)), shown(OmegaConf.select(cfg, source))
             if own != followed:
                 raise ValueError(f"model.{key}={own}, but {source}={followed}, which it follows; type {source}={own}")
+
+
+def check_overrides(cfg: DictConfig, name: str, overrides: Iterable[str]) -> None:
+    """Raises ValueError where the command line sets a key that has no effect; a yaml may have it for other choices."""
+    typed = {override.lstrip("+").partition("=")[0] for override in overrides}
+    if name == "eval" and "data.max_failed" in typed:
+        raise ValueError(
+            "data.max_failed has no effect in an evaluation, which counts each failure as wrong; leave it out"
+        )
+    if name == "train" and "clip.stride" in typed and cfg.clip.sampling[TARGET].endswith(".Segments"):
+        raise ValueError(
+            f"clip.stride={cfg.clip.stride} has no effect with segments, which follow the length of each video; leave "
+            "it out"
+        )
 
 
 @cache

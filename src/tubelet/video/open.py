@@ -1,5 +1,6 @@
 """Opening a video file with whichever decoder reads that file exactly."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ DEFAULTS = ReadOptions()
 def check_reader(reader: str, options: ReadOptions) -> None:
     """Raises ValueError where the settings are not right, or the reader is not installed."""
     _check_name(reader)
-    if options.time_limit <= 0:
+    if not 0 < options.time_limit < math.inf:
         raise ValueError(f"data.time_limit={options.time_limit} is not a positive number of seconds")
     check_names(options.frame_names)
     if reader == "torchcodec":

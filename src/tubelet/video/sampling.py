@@ -163,7 +163,7 @@ class Segments:
         return places * num_frames // (self.length * parts)
 
     def told(self, starts: Starts) -> str:
-        return f"{self.length} frames, one of each of {self.length} segments"
+        return f"{self.length} frames, one of each of {self.length} segments (clip.stride has no part)"
 
 
 # What a model is shown instead of the clip as it is, to find out whether it uses the order of the frames.
