@@ -63,6 +63,16 @@ def test_missing_training_videos_stay_in_the_count_where_training_videos_are_eva
     assert "1_3.mp4; they stay in the count, as answered wrongly" in caplog.text
 
 
+def test_training_videos_with_several_labels_are_told_with_the_names_of_their_classes(listed, caplog):
+    built(listed)
+    assert "several labels" not in caplog.text
+    with open(listed / "train.txt", "a") as file:
+        file.write("0_1.mp4 2\n1_0.mp4 1\n2_1.mp4 0\n")  # the second says what was said before
+    built(listed)
+    told = f"2 train videos are listed with several labels, such as {listed}/0_1.mp4 (0, 2)"
+    assert [record.getMessage() for record in caplog.records if "several" in record.getMessage()] == [told]
+
+
 def test_classes_of_a_folder_are_listed_alone(tmp_path):
     for name in ("walk", "jump"):
         (tmp_path / name).mkdir()

@@ -113,6 +113,26 @@ def test_an_evaluation_counts_each_broken_file_as_wrong_and_says_so(place: Path,
     assert told in process.stdout + process.stderr
 
 
+def test_two_ranks_name_each_broken_file_once_and_tell_it_once(place: Path, run_script):
+    ranks = ["trainer=ddp_cpu", "data.batch_size=5", "data.max_failed=0.05", "run_dir=ranks"]
+    process = run_script("train.py", *TINY, *ranks, cwd=place)
+    names = sorted(str(path.relative_to(place)) for path in broken(place))
+    assert sorted(one["path"] for one in lines(place / "ranks/quarantine.jsonl")) == names
+    record = json.loads((place / "ranks/metrics.json").read_text())
+    assert [record["failures"][failure] for failure in record["failures"]] == [1, 1, 1]
+    assert (process.stdout + process.stderr).count("unreadable videos: 3, named in ranks/quarantine.jsonl") == 1
+
+
+def test_two_ranks_stop_together_over_a_budget_that_each_alone_keeps(place: Path, run_script):
+    ranks = ["trainer=ddp_cpu", "data.batch_size=5", "data.max_failed=0.012", "run_dir=ranks_stop"]
+    process = run_script("train.py", *TINY, *ranks, cwd=place, check=False)
+    assert process.returncode == 1
+    told = "3 of 150 training videos could not be read, and data.max_failed=0.012 allows 2; "
+    assert f"\nerror: {told}" in process.stderr
+    record = json.loads((place / "ranks_stop/metrics.json").read_text())
+    assert sum(record["failures"].values()) in (1, 2)  # those of the first rank
+
+
 def test_missing_and_broken_training_videos_count_as_wrong_in_an_evaluation_of_several_views(
     place: Path, skipped: tuple[Path, str], run_script
 ):

@@ -18,6 +18,7 @@ import torch
 
 from tubelet.evaluation.checkpoint import load_checkpoint
 from tubelet.training.resume import ResumableLoader, check_resumable
+from tubelet.training.train import keep_records
 from tubelet.video.order import TrainingOrder
 
 ROOT = Path(__file__).parents[2]
@@ -166,3 +167,17 @@ def test_an_evaluation_that_is_interrupted_says_so(trained, motion_root, tmp_pat
         process.terminate()
         assert process.wait(60) == 143
     assert json.loads((tmp_path / "eval/metrics.json").read_text())["status"] == "interrupted"
+
+
+def test_the_records_of_one_part_of_a_run_have_one_number_whichever_of_them_there_are(tmp_path):
+    for part in (
+        {"metrics.json", "metrics.csv"},
+        {"metrics.json", "metrics.csv", "quarantine.jsonl"},
+        {"metrics.json"},
+    ):
+        for name in part:
+            (tmp_path / name).touch()
+        keep_records(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("metrics.1.csv", "metrics.1.json", "metrics.2.csv", "metrics.2.json", "metrics.3.json", "quarantine.2.jsonl")
+    ]

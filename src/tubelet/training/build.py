@@ -21,7 +21,7 @@ from tubelet.training.quarantine import Quarantine
 from tubelet.training.ranks import is_first_rank
 from tubelet.training.saving import AtomicCheckpoints, SaveLast
 from tubelet.training.validate import BESIDE_TARGET, CHOOSING
-from tubelet.video.annotations import Catalogue
+from tubelet.video.annotations import Catalogue, tell_contradictions
 from tubelet.video.disk import leave_out_missing
 from tubelet.video.flips import with_true_labels
 from tubelet.video.index import Entry, find_index, read_index
@@ -64,6 +64,7 @@ def build_catalogue(
     """
     catalogue = take_fraction(list_videos(data), data.get("fraction", 1.0), data.get("fraction_seed"))
     catalogue = leave_out_missing(catalogue, needed, data["on_error"], data.get("root"), trained_on)
+    tell_contradictions(catalogue, needed)
     for split in needed:
         if not getattr(catalogue, split):
             raise ValueError(f"data.root={data.get('root')}: the {split} split holds no video")

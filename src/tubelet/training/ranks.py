@@ -113,7 +113,7 @@ def main() -> None:
 
     task, config = sys.argv[1:]
     quieten()
-    logging.getLogger("tubelet").setLevel(logging.WARNING)  # rank 0 tells
+    logging.getLogger("tubelet").setLevel(logging.ERROR)  # rank 0 tells, warnings too
     try:
         {"train": train, "eval": evaluate}[task](OmegaConf.load(config), [])
     except Exception as error:

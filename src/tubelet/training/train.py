@@ -94,9 +94,9 @@ def _fit_and_test(classifier: Classifier, data: VideoData, trainer: L.Trainer, c
 
 def keep_records(run_dir: Path) -> None:
     """Number the records of the part before a resume, which begins new ones: metrics.1.json, ..."""
+    number = 1 + sum(1 for _ in run_dir.glob("metrics.*.json"))  # one for all: not every part has a quarantine.jsonl
     for path in (run_dir / name for name in ("metrics.json", "metrics.csv", "quarantine.jsonl")):
         if path.exists() and is_first_rank():
-            number = 1 + sum(1 for _ in run_dir.glob(f"{path.stem}.*{path.suffix}"))
             path.rename(path.with_name(f"{path.stem}.{number}{path.suffix}"))
 
 
