@@ -2,18 +2,23 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torchvision.io import write_png
 
 from tubelet.commands.scan import run
 from tubelet.video.index import INDEX_NAME, read_index
+from tubelet.video.open import ReadOptions
 from tubelet.video.pyav import write_video
 from tubelet.video.scan import files_below, update_index
 
@@ -162,11 +167,55 @@ def test_a_folder_in_which_nothing_can_be_written_needs_the_index_elsewhere(soun
 def test_what_scan_does_not_understand_is_an_error_in_one_line(tmp_path, monkeypatch):
     for arguments, told in (
         (["data=list", "data.trian=x"], "data.trian"),
-        ([str(tmp_path)], "no video file in it or below"),
-        ([str(tmp_path), "clip.stride=2"], "clip.stride=2: beside a folder, only data.index=FILE can be given"),
+        ([str(tmp_path)], "no video file in it or below; folders of frames are looked for with data.reader=frames"),
+        ([str(tmp_path), "data.reader=frames"], "no folder of frames in it or below"),
+        ([str(tmp_path), "data.reader=pyav"], "data.reader=pyav: beside a folder, it can only be frames"),
+        ([str(tmp_path), "data.first_frame=3"], "they are looked for with data.reader=frames"),
+        ([str(tmp_path), "data.reader=frames", "data.first_frame=a"], "data.first_frame=a is not a number from 0"),
+        ([str(tmp_path), "data.reader=frames", "data.frame_names=img"], "data.frame_names=img needs one place"),
+        (
+            [str(tmp_path), "clip.stride=2"],
+            "clip.stride=2: beside a folder, only data.index=FILE and data.reader=frames can be",
+        ),
         (["data=motion", "--seconds", "0"], "--seconds 0.0 is not a positive number"),
     ):
         assert told in refused(arguments, monkeypatch)
+
+
+def write_frames(folder: Path, seed: int, names: list[str]) -> None:
+    folder.mkdir(parents=True)
+    images = np.random.default_rng(seed).integers(0, 255, (len(names), 3, 32, 40)).astype(np.uint8)
+    for name, image in zip(names, images, strict=True):
+        write_png(torch.from_numpy(image), str(folder / name))
+
+
+def test_folders_of_frames_are_read_whole_by_the_names_of_their_data_set_and_copies_are_found(tmp_path):
+    names = [f"img_{number}.png" for number in (5, 6, 7)]
+    write_frames(tmp_path / "a", 1, names)
+    write_frames(tmp_path / "b", 1, [f"img_{number}.png" for number in (8, 9, 10)])
+    write_frames(tmp_path / "c", 2, [*names, "flow_5.png"])
+    (tmp_path / "c/img_6.png").write_bytes((tmp_path / "c/img_6.png").read_bytes()[:-300])
+    (tmp_path / "train.txt").write_text("a 0\nc 0\n")
+    (tmp_path / "val.txt").write_text("a 0\nb 0\n")
+    first = ["data.frame_names='img_{:d}.png'", "data.first_frame=5"]
+    printed = scan(*LISTS, *first, "--out", "told", cwd=tmp_path)
+    assert printed.returncode == 1, printed.stderr
+    report = json.loads((tmp_path / "told/scan.json").read_text())
+    assert report["codecs"] == {"frames/png": 1}
+    broken = {one["path"]: (one["stage"], one["reason"]) for one in report["broken"]}
+    assert broken["b"] == ("open", "frame 5 is lacking, of 3 frames")
+    assert broken["c"][0] == "decode"
+    assert re.fullmatch(r"frame 1: img_6\.png: .+; 1 of 3 frames cannot be read", broken["c"][1])
+
+    folder = tmp_path.rename(tmp_path.with_name("below"))
+    index = folder / INDEX_NAME
+    before = read_index(index)[str(folder / "a")]
+    printed = scan(".", "data.reader=frames", "data.first_frame=5", cwd=folder)  # c holds two kinds of pictures
+    assert "c: cannot open: flow_5.png and img_5.png may be of two videos" in printed.stdout
+    assert read_index(index)[str(folder / "a")] == replace(before, frame_names=None)
+    found = update_index(index, [str(folder / name) for name in "ab"], 2, 60, options=ReadOptions(first_frame=8))
+    assert found[str(folder / "b")].digest == before.digest
+    assert found[str(folder / "a")].stage == "open"
 
 
 @pytest.mark.skipif("TUBELET_ASSETS" not in os.environ, reason="TUBELET_ASSETS names no folder of real files")

@@ -32,7 +32,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_a_hang_and_a_crash_are_told_with_what_was_found_before_and_the_other_paths_are_finished(work: ModuleType):
     paths = ["a", "hangs", "b", "crashes", "c", "gives one thing"]
-    outcomes = {outcome.path: outcome[1:] for outcome in in_children(work.work, paths, 2, lambda path: 3.0)}
+    outcomes = {outcome.task: outcome[1:] for outcome in in_children(work.work, paths, 2, lambda path: 3.0)}
     assert outcomes == {
         "a": ("a done", ""),
         "b": ("b done", ""),

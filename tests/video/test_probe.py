@@ -1,5 +1,6 @@
 """What is found out about a file, and that a reader counts as exact only where it gives the right frames."""
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -9,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor
+from torchvision.io import write_png
 
 from tubelet.video.index import Entry
+from tubelet.video.open import ReadOptions
 from tubelet.video.probe import is_exact, probe, sample_frames
 
 NUM_FRAMES = 9
@@ -90,6 +93,69 @@ def test_the_second_file_with_the_same_complaint_is_damaged_too(files: SimpleNam
         found = last_entry(str(tmp_path / name))
         assert 0 < found.num_frames < 60
         assert "File ended prematurely" in found.damaged
+
+
+@pytest.fixture
+def write_frames(files: SimpleNamespace, tmp_path: Path):
+    """Pictures of these numbers, under these names, in a folder of this name -> its path."""
+
+    def write(folder: str, numbers: Sequence[int], names: Sequence[str]) -> str:
+        (tmp_path / folder).mkdir()
+        for number, name in zip(numbers, names, strict=True):
+            write_png(torch.from_numpy(files.frame(number)).permute(2, 0, 1), str(tmp_path / folder / name))
+        return str(tmp_path / folder)
+
+    return write
+
+
+def test_an_entry_of_a_folder_of_frames_tells_what_its_pictures_are(write_frames):
+    found = last_entry(write_frames("a", [4, 5, 6], ["1.png", "2.png", "3.png"]))
+    assert (found.num_frames, found.fps, found.height, found.width) == (3, 0.0, 64, 80)
+    assert (found.container, found.codec, found.stage, found.damaged, found.exact) == ("frames", "png", "", "", {})
+    assert (found.frame_names, found.first_frame) == (None, None)
+    assert found.is_current()
+
+
+def test_folders_of_the_same_pictures_are_copies_and_in_another_order_they_are_not(write_frames):
+    found = last_entry(write_frames("a", [4, 5, 6], ["1.png", "2.png", "3.png"]))
+    copy = last_entry(write_frames("b", [4, 5, 6], ["img_00.png", "img_01.png", "img_02.png"]))
+    backwards = last_entry(write_frames("c", [6, 5, 4], ["1.png", "2.png", "3.png"]))
+    assert len(found.digest) == 32
+    assert found.digest == copy.digest != backwards.digest
+
+
+def test_a_folder_is_looked_at_by_the_names_and_the_first_number_of_its_data_set(write_frames):
+    path = write_frames("a", [3, 4, 5, 6], ["img_7.png", "flow_7.png", "img_8.png", "img_9.png"])
+    assert last_entry(path).stage == "open"
+    found = list(probe(path, ReadOptions(frame_names="img_{:d}.png", first_frame=8)))[-1]
+    assert (found.num_frames, found.stage, found.frame_names, found.first_frame) == (2, "", "img_{:d}.png", 8)
+
+
+def test_pictures_that_cannot_be_decoded_are_told_by_number_and_name(write_frames):
+    path = write_frames("a", [3, 4, 5, 6], ["0.png", "1.png", "2.png", "3.png"])
+    for name in ("2.png", "3.png"):
+        Path(path, name).write_bytes(Path(path, name).read_bytes()[:-500])
+    found = last_entry(path)
+    assert (found.stage, found.num_frames, found.digest) == ("decode", 0, "")
+    assert re.fullmatch(r"frame 2: 2\.png: .+; 2 of 4 frames cannot be read", found.reason)
+
+
+def test_a_gap_and_a_picture_of_another_size_are_told(write_frames):
+    gap = last_entry(write_frames("a", [3, 4, 5], ["1.png", "2.png", "5.png"]))
+    assert (gap.stage, gap.reason) == ("open", "frame 3 is lacking, of 3 frames")
+    path = write_frames("b", [3, 4, 5], ["1.png", "2.png", "3.png"])
+    write_png(torch.zeros(3, 30, 50, dtype=torch.uint8), str(Path(path, "3.png")))
+    sizes = last_entry(path)
+    assert (sizes.stage, sizes.damaged) == ("", "the frame size changes at frame 2 from 80x64 to 50x30")
+
+
+def test_a_picture_that_is_written_anew_makes_the_entry_of_its_folder_old(write_frames):
+    path = write_frames("a", [3, 4, 5], ["1.png", "2.png", "3.png"])
+    found = last_entry(path)
+    folder = os.stat(path).st_mtime_ns
+    Path(path, "2.png").write_bytes(Path(path, "1.png").read_bytes())
+    assert os.stat(path).st_mtime_ns == folder  # which does not tell
+    assert not found.is_current()
 
 
 # Whether a reader is exact, with readers whose faults are known.

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from tubelet.video.census import seconds_of
 from tubelet.video.index import Entry
-from tubelet.video.open import DEFAULTS, read_clips
+from tubelet.video.open import ReadOptions, read_clips
 from tubelet.video.reader import DecodeError
 
 BAR = "#3b6ea5"
@@ -92,7 +92,7 @@ def _classes(totals: Sequence[int]) -> str:
     return f"{len(totals)} classes" + (f", {empty} of them without a video" if empty else "")
 
 
-def draw_contact_sheet(shown: Mapping[str, Entry], picture: Path) -> None:
+def draw_contact_sheet(shown: Mapping[str, Entry], options: ReadOptions, picture: Path) -> None:
     """One middle frame of each class. shown: name of the class -> a video of it"""
     chosen = list(shown.items())[:MOST_CLASSES]
     columns = min(len(chosen), max(4, round((1.2 * len(chosen)) ** 0.5)))
@@ -104,7 +104,7 @@ def draw_contact_sheet(shown: Mapping[str, Entry], picture: Path) -> None:
         axis.axis("off")
     for axis, (name, entry) in zip(axes.flat, chosen, strict=False):
         axis.set_title(_plain(name if len(name) <= 22 else f"{name[:21]}…"), fontsize=6.5, pad=2)
-        axis.imshow(_middle_frame(entry))
+        axis.imshow(_middle_frame(entry, options))
     figure.savefig(picture, dpi=150)
     plt.close(figure)
 
@@ -114,11 +114,11 @@ def _plain(name: str) -> str:
     return name.replace("$", r"\$").encode(errors="replace").decode()
 
 
-def _middle_frame(entry: Entry) -> np.ndarray:
+def _middle_frame(entry: Entry, options: ReadOptions) -> np.ndarray:
     """uint8 (H, W, C), made small; grey where the file has become unreadable since it was looked at."""
     try:
         middle = torch.tensor([[entry.num_frames // 2]])
-        clips, _ = read_clips(entry.path, lambda num_frames, fps: middle, "auto", entry, DEFAULTS)
+        clips, _ = read_clips(entry.path, lambda num_frames, fps: middle, "auto", entry, options)
         frame = clips[0]  # (1, C, H, W)
     except DecodeError:
         return np.full((3, 4, 3), 128, np.uint8)

@@ -1,24 +1,30 @@
 """tubelet scan: look at every video of a data set once, say what is wrong with it, and leave the index behind."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tubelet.training.launch import compose_config, told_in_one_line
 from tubelet.video.annotations import Video
 from tubelet.video.census import Census, take_census
 from tubelet.video.index import INDEX_NAME, Entry
 
+if TYPE_CHECKING:  # --help must not wait for torch
+    from tubelet.video.open import ReadOptions
+
 HELP = """usage: tubelet scan data=NAME [overrides of conf/train.yaml] [options]
        tubelet scan FOLDER [data.index=FILE] [options]
+       tubelet scan FOLDER data.reader=frames [data.frame_names=...] [data.first_frame=N] [data.index=FILE] [options]
 
-Decodes every video of all splits once, or every video file in FOLDER and below. Writes what it finds to the index,
-which training and evaluation then use, tells what is missing, broken, damaged, too short, there twice or wrongly
-labelled, and writes scan.json and pictures. It can be interrupted: the same command goes on where it stopped, and
-files that have not changed since are not looked at again. docs/scan.md tells more.
+Decodes every video of all splits once, or every video file (or folder of frames) in FOLDER and below. Writes what it
+finds to the index, which training and evaluation then use, tells what is missing, broken, damaged, too short, there
+twice or wrongly labelled, and writes scan.json and pictures. It can be interrupted: the same command goes on where it
+stopped, and files that have not changed since are not looked at again. docs/scan.md tells more.
 
   --out FOLDER        for scan.json and the pictures (default: runs/scan/NAME)
   --num-workers N     files looked at side by side (default: one a CPU core)
@@ -52,7 +58,7 @@ def _scan(told: argparse.Namespace, overrides: list[str]) -> int:
     data = _folder(overrides) if Path(overrides[0]).is_dir() else _data_set(overrides)
     videos = [video.path for listed in data.splits.values() for video in listed]
     try:
-        found = update_index(data.index, videos, told.num_workers, told.seconds, told.again)
+        found = update_index(data.index, videos, told.num_workers, told.seconds, told.again, data.options)
     except KeyboardInterrupt:
         print(f"what was looked at is in {data.index}; the same command goes on", file=sys.stderr)
         raise
@@ -75,10 +81,12 @@ class Data(NamedTuple):
     classes: Sequence[str]
     index: Path
     clip_frames: int | None
+    options: ReadOptions
 
 
 def _data_set(overrides: list[str]) -> Data:
     from tubelet.training.build import list_videos
+    from tubelet.video.open import ReadOptions, check_reader
 
     cfg = compose_config("train", overrides)
     catalogue = list_videos(cfg.data)
@@ -86,23 +94,48 @@ def _data_set(overrides: list[str]) -> Data:
     root = Path(cfg.data.root)
     is_dense = cfg.clip.sampling._target_.endswith(".Dense") and cfg.clip.fps is None
     span = (cfg.clip.num_frames - 1) * cfg.clip.stride + 1 if is_dense else None
-    return Data(root.absolute().name, splits, catalogue.classes, Path(cfg.data.index or root / INDEX_NAME), span)
+    index = Path(cfg.data.index or root / INDEX_NAME)
+    options = ReadOptions(frame_names=cfg.data.frame_names, first_frame=cfg.data.first_frame)
+    check_reader(cfg.data.reader, options)
+    return Data(root.absolute().name, splits, catalogue.classes, index, span, options)
 
 
 def _folder(overrides: list[str]) -> Data:
-    from tubelet.video.scan import files_below
+    """All video files in a folder and below; with data.reader=frames, all folders of frames."""
+    from tubelet.video.open import ReadOptions, check_reader
+    from tubelet.video.scan import files_below, frame_folders_below
 
     folder, *others = overrides
-    index = Path(folder, INDEX_NAME)
-    for override in others:
-        key, _, value = override.partition("=")
-        if key != "data.index" or not value:
-            raise ValueError(f"{override}: beside a folder, only data.index=FILE can be given")
-        index = Path(value)
-    videos = [Video(path, 0) for path in files_below(folder)]
+    given = _given(others)
+    frames = given.get("data.reader") == "frames"
+    first = given.get("data.first_frame")
+    options = ReadOptions(frame_names=given.get("data.frame_names"), first_frame=int(first) if first else None)
+    check_reader("auto", options)
+    videos = [Video(path, 0) for path in (frame_folders_below if frames else files_below)(folder)]
     if not videos:
-        raise ValueError(f"{folder}: no video file in it or below")
-    return Data(Path(folder).absolute().name, {"videos": videos}, [], index, None)
+        kind = "folder of frames" if frames else "video file"
+        other = "" if frames else "; folders of frames are looked for with data.reader=frames"
+        raise ValueError(f"{folder}: no {kind} in it or below{other}")
+    index = Path(given.get("data.index", Path(folder, INDEX_NAME)))
+    return Data(Path(folder).absolute().name, {"videos": videos}, [], index, None, options)
+
+
+def _given(overrides: list[str]) -> dict[str, str]:
+    """Key -> value of what stands beside a folder. Raises ValueError where nothing there reads it."""
+    given = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if not value or key not in ("data.index", "data.reader", "data.frame_names", "data.first_frame"):
+            raise ValueError(f"{override}: beside a folder, only data.index=FILE and data.reader=frames can be given")
+        given[key] = value.strip("'\"") if key == "data.frame_names" else value
+    if given.get("data.reader", "frames") != "frames":
+        raise ValueError(f"data.reader={given['data.reader']}: beside a folder, it can only be frames")
+    for key in ("data.frame_names", "data.first_frame"):
+        if key in given and "data.reader" not in given:
+            raise ValueError(f"{key} is of folders of frames; they are looked for with data.reader=frames")
+    if not given.get("data.first_frame", "0").isdecimal():
+        raise ValueError(f"data.first_frame={given['data.first_frame']} is not a number from 0")
+    return given
 
 
 def _write(census: Census, data: Data, entries: Mapping[str, Entry], out: Path) -> list[str]:
@@ -117,7 +150,7 @@ def _write(census: Census, data: Data, entries: Mapping[str, Entry], out: Path) 
     written = ["scan.json"]
     if good:
         draw_videos(good, out / "videos.png")
-        draw_contact_sheet(_one_of_each_class(data, entries), out / "contact_sheet.png")
+        draw_contact_sheet(_one_of_each_class(data, entries), data.options, out / "contact_sheet.png")
         written += ["videos.png", "contact_sheet.png"]
     if census.counts:
         draw_classes(census.counts, out / "classes.png")

@@ -23,6 +23,11 @@ def check_names(names: str | None) -> None:
         raise ValueError(f"data.frame_names={names} needs one place for a number, as in {right}")
 
 
+def is_picture(name: str) -> bool:
+    match = NUMBER.match(name)
+    return match is not None and match[3].lower() in SUFFIXES and not name.startswith(".")
+
+
 class FramesReader(Reader):
     """Frames in the order of their numbers, so 10 follows 9 however they are written; a gap is an error.
 
@@ -42,24 +47,27 @@ class FramesReader(Reader):
         numbered = _named(files, names) if names else _alike(path, files)
         if not numbered:
             raise DecodeError(path, "open", f"the folder holds no {names or 'picture (jpg, png) with a number'}")
-        self._files = _without_gaps(path, numbered, first)
-        self.num_frames = len(self._files)
+        self.files = [os.path.join(path, file) for file in _without_gaps(path, numbered, first)]
+        self.num_frames = len(self.files)
 
     def read(self, indices: Sequence[int]) -> Tensor:
         """Frame numbers, from 0 whatever the number of the first file -> uint8 RGB (T, C, H, W)."""
         check_indices(self._path, indices, self.num_frames)
-        images = {i: self._image(self._files[i]) for i in {int(i) for i in indices}}
+        images = {i: self._image(self.files[i]) for i in {int(i) for i in indices}}
         if len({image.shape for image in images.values()}) > 1:
             raise DecodeError(self._path, "decode", "the frame size changes within the folder")
         return torch.stack([images[int(i)] for i in indices])
 
     def _image(self, file: str) -> Tensor:
-        path = os.path.join(self._path, file)
         try:
-            image = decode_image(path, mode=ImageReadMode.RGB)  # (C, H, W)
+            image = decode_image(file, mode=ImageReadMode.RGB)  # (C, H, W)
         except (RuntimeError, OSError, ValueError) as error:
-            raise DecodeError(self._path, "decode", f"{file}: {str(error).splitlines()[0]}") from error
+            raise DecodeError(self._path, "decode", f"{os.path.basename(file)}: {_first_line(error)}") from error
         return scale(image, self._short_side)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _named(files: list[str], names: str) -> dict[int, str]:

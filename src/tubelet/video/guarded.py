@@ -13,25 +13,25 @@ from tubelet.video.processes import leave_signals_to_parent
 
 # Not fork: the parent has threads, and decoders do not survive a fork while one of them holds a lock.
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-Work = Callable[[str], Iterator[Any]]
+Work = Callable[[Any], Iterator[Any]]
 
 
 class Outcome(NamedTuple):
-    path: str
-    found: Any  # the last that the work on this path gave; None if it gave nothing
+    task: Any
+    found: Any  # the last that the work gave; None if it gave nothing
     failure: str  # how its process ended, or that it did not answer; empty if the work was finished
 
 
 def in_children(
-    work: Work, paths: Sequence[str], num_children: int, limit: Callable[[str], float]
+    work: Work, tasks: Sequence[Any], num_children: int, limit: Callable[[Any], float]
 ) -> Iterator[Outcome]:
-    """Do `work(path)` on every path, `num_children` at a time; outcomes come as they are ready.
+    """Do `work(task)` on every task, `num_children` at a time; outcomes come as they are ready.
 
-    limit: path -> seconds that the work may take between two things it gives; then its process is killed, and another
+    limit: task -> seconds that the work may take between two things it gives; then its process is killed, and another
         takes its place
     """
-    waiting = iter(paths)
-    children = [_Child(work, limit) for _ in range(min(num_children, len(paths)))]
+    waiting = iter(tasks)
+    children = [_Child(work, limit) for _ in range(min(num_children, len(tasks)))]
     try:
         for child in children:
             child.begin(next(waiting))
@@ -46,24 +46,24 @@ def in_children(
                 if outcome.failure:
                     child.end()
                     child = children[place] = _Child(work, limit)
-                path = next(waiting, None)
-                if path is None:
+                task = next(waiting, None)
+                if task is None:
                     child.end()
                 else:
-                    child.begin(path)
-            children = [child for child in children if child.path]
+                    child.begin(task)
+            children = [child for child in children if child.task is not None]
     finally:
         for child in children:
             child.end()
 
 
 class _Child:
-    """A process that works on one path at a time and sends what it finds."""
+    """A process that works on one task at a time and sends what it finds."""
 
-    path = ""  # under way; empty where there is none
+    task: Any = None  # under way; None where there is none
     ready = False  # whether it has imported what it needs, which does not count as work
 
-    def __init__(self, work: Work, limit: Callable[[str], float]):
+    def __init__(self, work: Work, limit: Callable[[Any], float]):
         context: Any = multiprocessing.get_context(METHOD)
         if METHOD == "forkserver":
             context.set_forkserver_preload([__name__, work.__module__])  # imported once, not in every child
@@ -73,29 +73,29 @@ class _Child:
         self.process.start()
         other.close()
 
-    def begin(self, path: str) -> None:
-        self.path, self.found, self.seconds = path, None, self.limit(path)
+    def begin(self, task: Any) -> None:
+        self.task, self.found, self.seconds = task, None, self.limit(task)
         self.ready = self.ready or self.pipe.recv()
         self.deadline = time.monotonic() + self.seconds
-        self.pipe.send(path)
+        self.pipe.send(task)
 
     def outcome(self) -> Outcome | None:
-        """Of the path under way, if its end has come."""
+        """Of the task under way, if its end has come."""
         try:
             while self.pipe.poll():
                 found = self.pipe.recv()
                 if found is None:
-                    return Outcome(self.path, self.found, "")
+                    return Outcome(self.task, self.found, "")
                 self.found, self.deadline = found, time.monotonic() + self.seconds
         except (EOFError, OSError):
             self.process.join()
-            return Outcome(self.path, self.found, f"the decoding process ended ({_ending(self.process.exitcode)})")
+            return Outcome(self.task, self.found, f"the decoding process ended ({_ending(self.process.exitcode)})")
         if time.monotonic() < self.deadline:
             return None
-        return Outcome(self.path, self.found, f"no answer within {self.seconds:g} s")
+        return Outcome(self.task, self.found, f"no answer within {self.seconds:g} s")
 
     def end(self) -> None:
-        self.path = ""
+        self.task = None
         self.process.kill()
         self.process.join()
         self.pipe.close()

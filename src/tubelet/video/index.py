@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 from typing import BinaryIO
 
 INDEX_NAME = ".tubelet_index.jsonl"  # of the index in the folder of its videos, where data.index names no other
@@ -18,14 +19,15 @@ INDEX_NAME = ".tubelet_index.jsonl"  # of the index in the folder of its videos,
 class Entry:
     """One video file, or one folder of frames. Frames are numbered from 0 in the order in which they are shown.
 
-    num_bytes, changed: of the file, the second in nanoseconds; of a folder its number of files and its own time
-    digest: of the file's bytes, to find copies
+    num_bytes, changed: of the file, the second in nanoseconds; of a folder the sum and the latest, see `state_of`
+    digest: of the file's bytes, or of the pictures' in their order, to find copies
     stage, reason: of the DecodeError, where no frame can be read; empty otherwise
     damaged: what a decoder complained about, where frames can be read all the same; empty otherwise
     num_frames, fps, height, width: as linear reading gives them, after rotation
     rotation: degrees, counterclockwise
     key_frames: numbers of the frames at which decoding can begin
     exact: reader -> whether its random access gave the frames of linear reading
+    frame_names, first_frame: of a folder, with which it was looked at, see `FramesReader`
     """
 
     path: str
@@ -44,6 +46,8 @@ class Entry:
     codec: str = ""
     key_frames: tuple[int, ...] = ()
     exact: Mapping[str, bool] = field(default_factory=dict)
+    frame_names: str | None = None
+    first_frame: int | None = None
 
     def is_current(self) -> bool:
         """Whether the file is still the one that was looked at."""
@@ -54,9 +58,16 @@ class Entry:
 
 
 def state_of(path: str) -> tuple[int, int]:
-    """(num_bytes, changed) of an entry. Raises OSError."""
-    state = os.stat(path)
-    return (len(os.listdir(path)) if os.path.isdir(path) else state.st_size), state.st_mtime_ns
+    """(num_bytes, changed) of an entry; of a folder over the files in it, since its own time tells of new names only.
+
+    Raises OSError.
+    """
+    states = [os.stat(path)]
+    if os.path.isdir(path):
+        with os.scandir(path) as files:
+            states += [file.stat() for file in files if file.is_file()]
+    sizes = [state.st_size for state in states if not S_ISDIR(state.st_mode)]  # a folder's own differs between systems
+    return sum(sizes), max(state.st_mtime_ns for state in states)
 
 
 def find_index(root: str, index: str | None) -> Path | None:

@@ -4,22 +4,21 @@ A reader may seek in a file if frames that it read after a seek are those of lin
 are is the mean absolute difference of their 8-bit values, since decoders round differently.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tubelet.video.decord import has_decord
-from tubelet.video.frames import FramesReader
 from tubelet.video.index import Entry, state_of
-from tubelet.video.open import EXACT_SEEK, may_seek, open_seeking
+from tubelet.video.open import DEFAULTS, EXACT_SEEK, ReadOptions, may_seek, open_seeking
 from tubelet.video.pyav import LinearReader, read_header
 from tubelet.video.reader import DecodeError, Reader
-from tubelet.video.survey import survey
+from tubelet.video.survey import survey, survey_folder
 from tubelet.video.torchcodec import decoder_class
 
 MOST_DIFFERENCE = 1.0  # between two decoders' versions of one frame
@@ -27,25 +26,35 @@ MOST_FRAMES, FEWEST_FRAMES = 12, 4  # looked at in a file
 REFERENCE_BYTES = 256 * 2**20  # that the frames looked at and those beside them may take
 
 
-def probe(path: str) -> Iterator[Entry]:
+class Task(NamedTuple):
+    path: str
+    options: ReadOptions = DEFAULTS  # of which the names of frames count
+
+
+def look_at(task: Task) -> Iterator[Entry]:
+    """`probe` for children that are sent what to do."""
+    return probe(*task)
+
+
+def probe(path: str, options: ReadOptions = DEFAULTS) -> Iterator[Entry]:
     """What is known of a file, each entry telling more than the one before it.
 
     A reader that is being tried counts as not exact, so that the last entry before a hang or a crash is right.
     Raises OSError where there is no file.
     """
-    entry = Entry(path, *state_of(path))
-    if os.path.isdir(path):
-        yield _of_folder(entry)
-        return
+    entry, is_folder = Entry(path, *state_of(path)), os.path.isdir(path)
+    names = (options.frame_names, options.first_frame) if is_folder else (None, None)
+    entry = replace(entry, frame_names=names[0], first_frame=names[1])
     try:
-        found = survey(path)
+        known = asdict(survey_folder(path, *names) if is_folder else survey(path))
     except DecodeError as error:
         yield replace(entry, stage=error.stage, reason=error.reason)
         return
-    known = asdict(found)
     untimed = known.pop("untimed")
-    entry = replace(entry, digest=_digest(path), **known)
+    entry = replace(entry, **known)
     yield entry
+    if is_folder:  # all of its frames are as easy to reach
+        return
     if untimed:  # no proof: decord sometimes gives the last frame but one for the last one, on a busy machine
         yield replace(entry, exact=dict.fromkeys(seeking_readers(), False))
         return
@@ -64,16 +73,6 @@ def probe(path: str) -> Iterator[Entry]:
     yield replace(entry, exact=exact)
 
 
-def _of_folder(entry: Entry) -> Entry:
-    """Of a folder of frames, all of which are as easy to reach."""
-    try:
-        with FramesReader(entry.path) as reader:
-            height, width = reader.size
-            return replace(entry, num_frames=reader.num_frames, height=height, width=width, container="frames")
-    except DecodeError as error:
-        return replace(entry, stage=error.stage, reason=error.reason)
-
-
 def seeking_readers() -> list[str]:
     """Those that are installed here."""
     absent = set() if has_decord() else {"decord"}
@@ -82,11 +81,6 @@ def seeking_readers() -> list[str]:
     except ValueError:
         absent.add("torchcodec")
     return [name for name in EXACT_SEEK if name not in absent]
-
-
-def _digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _num_frames(height: int, width: int) -> int:

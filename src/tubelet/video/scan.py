@@ -3,15 +3,17 @@
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from tubelet.video.annotations import SUFFIXES
+from tubelet.video.annotations import is_video
+from tubelet.video.frames import is_picture
 from tubelet.video.guarded import Outcome, in_children
 from tubelet.video.index import Entry, append_entries, read_index, state_of
-from tubelet.video.probe import probe
+from tubelet.video.open import DEFAULTS, ReadOptions
+from tubelet.video.probe import Task, look_at
 
 log = logging.getLogger(__name__)
 SECONDS_PER_MB = 3  # many times what decoding a megabyte of film takes
@@ -19,16 +21,27 @@ SECONDS_PER_MB = 3  # many times what decoding a megabyte of film takes
 
 def files_below(folder: str) -> list[str]:
     """All video files in a folder and below, without hidden ones."""
-    found = []
+    return sorted(os.path.join(place, name) for place, names in _walk(folder) for name in names if is_video(name))
+
+
+def frame_folders_below(folder: str) -> list[str]:
+    """A folder, and all below it, as far as they hold pictures with a number; without hidden ones."""
+    return sorted(place for place, names in _walk(folder) if any(map(is_picture, names)))
+
+
+def _walk(folder: str) -> Iterator[tuple[str, list[str]]]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        videos = [n for n in names if not n.startswith(".") and os.path.splitext(n)[1].lower() in SUFFIXES]
-        found += [os.path.join(place, name) for name in videos]
-    return sorted(found)
+        yield place, names
 
 
 def update_index(
-    file: Path, paths: Sequence[str], num_workers: int, seconds: float, again: bool = False
+    file: Path,
+    paths: Sequence[str],
+    num_workers: int,
+    seconds: float,
+    again: bool = False,
+    options: ReadOptions = DEFAULTS,
 ) -> dict[str, Entry]:
     """Look at the files of which the index has no current entry. Absolute path -> entry; a missing file has none.
 
@@ -36,22 +49,29 @@ def update_index(
 
     seconds: that a step of decoding a file may take, and SECONDS_PER_MB more for each megabyte of it
     again: look at all files
+    options: of which the names of frames count; folders that were looked at with others are looked at again
     Raises OSError where the index cannot be written.
     """
     _check_writable(file)
     known = {} if again else read_index(file)  # what could not be read may have been the machine's fault: once more
-    entries = {path: one for path, one in known.items() if one.is_current() and not one.stage}
     there = [path for path in dict.fromkeys(map(os.path.abspath, paths)) if os.path.exists(path)]
-    new = [path for path in there if path not in entries]
+    entries = {path: known[path] for path in there if path in known and _holds(known[path], options)}
+    new = [Task(path, options) for path in there if path not in entries]
     pause = 0.5 if sys.stderr.isatty() else 10.0  # seconds between two updates of the bar: a log file wants few
     with tqdm(desc="looking at videos", total=len(there), initial=len(there) - len(new), mininterval=pause) as bar:
-        for outcome in in_children(probe, new, num_workers, lambda path: _limit(path, seconds)):
+        for outcome in in_children(look_at, new, num_workers, lambda task: _limit(task.path, seconds)):
             entry = _entry(outcome)
             if entry is not None:
                 append_entries(file, [entry])
                 entries[entry.path] = entry
             bar.update()
     return {path: entries[path] for path in there if path in entries}
+
+
+def _holds(entry: Entry, options: ReadOptions) -> bool:
+    names = (entry.frame_names, entry.first_frame)
+    same = not os.path.isdir(entry.path) or names == (options.frame_names, options.first_frame)
+    return same and not entry.stage and entry.is_current()
 
 
 def _check_writable(file: Path) -> None:
@@ -73,7 +93,7 @@ def _limit(path: str, seconds: float) -> float:
 
 def _entry(outcome: Outcome) -> Entry | None:
     """None where the file has gone since it was listed."""
-    path, found, failure = outcome
+    (path, *_), found, failure = outcome
     if not failure:
         return found
     if found is not None:  # it can be read linearly; the reader that was being tried stands as not exact

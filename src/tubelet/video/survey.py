@@ -1,7 +1,10 @@
-"""One file decoded from its first frame to its last: how many frames, of which size, and what is wrong with it."""
+"""One video decoded from its first frame to its last: how many frames, of which size, and what is wrong with it."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
+from tubelet.video.frames import FramesReader
 from tubelet.video.pyav import open_watched, read_header
 from tubelet.video.reader import DecodeError
 
@@ -13,6 +16,7 @@ class Survey:
     untimed: frames are stored in another order than that in which they are shown, and without their times
     """
 
+    digest: str
     damaged: str
     num_frames: int
     fps: float
@@ -53,7 +57,31 @@ def survey(path: str) -> Survey:
         damaged = _damage(errors, num_corrupt, num_packets, stream.frames, sizes)
     height, width = sizes[0][::-1] if turns % 2 else sizes[0]
     rest = header.fps, height, width, 90 * turns, header.container, header.codec, tuple(key_frames), untimed
-    return Survey(damaged, len(sizes), *rest)
+    return Survey(_digest(path), damaged, len(sizes), *rest)
+
+
+def survey_folder(path: str, names: str | None, first: int | None) -> Survey:
+    """Decode every picture of a folder of frames. Raises DecodeError, which names the first that cannot be read."""
+    sizes, broken = [], []
+    with FramesReader(path, names, first) as reader:
+        for number in range(reader.num_frames):
+            try:
+                height, width = reader.read([number]).shape[-2:]
+                sizes.append((height, width))
+            except DecodeError as error:
+                broken.append(f"frame {number}: {error.reason}")
+        files = reader.files
+    if broken:
+        raise DecodeError(path, "decode", f"{broken[0]}; {len(broken)} of {len(files)} frames cannot be read")
+    kind = Path(files[0]).suffix[1:].lower()
+    rest = len(sizes), reader.fps, *sizes[0], 0, "frames", kind, (), False
+    contents = "".join(map(_digest, files)).encode()  # whatever the pictures are called
+    return Survey(hashlib.blake2b(contents, digest_size=16).hexdigest(), _change_of_size(sizes), *rest)
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _damage(errors: list[str], num_corrupt: int, num_packets: int, promised: int, sizes: list[tuple[int, int]]) -> str:
@@ -65,9 +93,11 @@ def _damage(errors: list[str], num_corrupt: int, num_packets: int, promised: int
         told.append(f"packets and frames flagged as corrupt: {num_corrupt}")
     if num_packets < promised - 1:  # one less is usual in AVI, where a frame packed with another leaves a place empty
         told.append(f"it ends after {num_packets} of {promised} promised frames")
+    return "; ".join(filter(None, [*told, _change_of_size(sizes)]))
+
+
+def _change_of_size(sizes: list[tuple[int, int]]) -> str:
     change = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
-    if change:
-        told.append(
-            "the frame size changes at frame {0} from {2}x{1} to {4}x{3}".format(change, *sizes[0], *sizes[change])
-        )
-    return "; ".join(told)
+    if change is None:
+        return ""
+    return "the frame size changes at frame {0} from {2}x{1} to {4}x{3}".format(change, *sizes[0], *sizes[change])
