@@ -1,5 +1,6 @@
 """tubelet scan, on generated files of every trouble."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,8 @@ import torch
 from torchvision.io import write_png
 
 from tubelet.commands.scan import run
+from tubelet.training.build import build_catalogue
+from tubelet.training.launch import compose_config
 from tubelet.video.index import INDEX_NAME, read_index
 from tubelet.video.open import ReadOptions
 from tubelet.video.pyav import write_video
@@ -120,6 +123,28 @@ def test_every_trouble_is_named_and_the_exit_code_is_1(troubled):
     assert "copies across splits: 1\n    copy.mp4 = good.mp4 (train, val and test)\n" in printed.stdout
     assert "classes without a video in val and test: 1\n    1\n" in printed.stdout
     assert all(line.startswith("looking at videos") for line in printed.stderr.splitlines() if line), printed.stderr
+
+
+def test_all_wrong_labels_are_told_where_training_stops_at_the_first(sound, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(sound[0], folder)
+    (folder / "train.txt").write_text("0.mp4 jump\n1.mp4 rum\n")
+    (folder / "val.txt").write_text("2.mp4 run\n3.mp4 7\n")
+    (folder / "names.txt").write_text("jump\nrun\n")
+    lists = [*LISTS, f"data.root={folder}", "data.names=names.txt"]
+    printed = scan(*lists, "--out", "told", cwd=folder)
+    assert printed.returncode == 1, printed.stderr
+    wrong = {
+        str(folder / "1.mp4"): "train.txt:2: label 'rum': it is not one of the class names in names.txt",
+        str(folder / "3.mp4"): "val.txt:2: label '7': the labels are 0 to 1; labels count from 0",
+    }
+    assert json.loads((folder / "told/scan.json").read_text())["wrong_labels"] == wrong
+    named = [f"    {path}: {what}" for path, what in wrong.items()]
+    assert "\n".join(["wrong labels: 2", *named]) in printed.stdout
+    first, what = next(iter(wrong.items()))
+    told = re.escape(f"{what} ({first}); 1 more labels are wrong, tubelet scan names all")
+    with contextlib.chdir(folder), pytest.raises(ValueError, match=f"^{told}$"):
+        build_catalogue(compose_config("train", [*lists, "data.classes=[run]"]).data)
 
 
 def test_a_scan_that_was_killed_goes_on_where_it_stopped(tmp_path):

@@ -28,8 +28,8 @@ ENTRIES = {
     "/e": entry("/e", "4", codec="h264", container="mp4", exact={"decord": False}),
     "/f": entry("/f", "5", num_frames=30),
 }
-CENSUS = take_census(SPLITS, CLASSES, ENTRIES, clip_frames=31)
-SOUND = take_census({"train": SPLITS["train"][:3], "test": SPLITS["val"]}, CLASSES[:2], ENTRIES, clip_frames=None)
+CENSUS = take_census(SPLITS, CLASSES, ENTRIES, 31, {})
+SOUND = take_census({"train": SPLITS["train"][:3], "test": SPLITS["val"]}, CLASSES[:2], ENTRIES, None, {})
 
 
 def test_missing_broken_damaged_and_short_videos_are_named():
@@ -62,38 +62,39 @@ def test_splits_of_the_same_videos_are_one_and_classes_are_counted_in_each():
 
 
 def test_copies_within_a_split_are_told_and_across_splits_are_wrong():
-    within = take_census({"train": SPLITS["train"][:3]}, CLASSES[:2], ENTRIES | {"/b": entry("/b", "1")}, None)
+    within = take_census({"train": SPLITS["train"][:3]}, CLASSES[:2], ENTRIES | {"/b": entry("/b", "1")}, None, {})
     assert within.copies == [Copies(["/a", "/b"], ["train"], ["jump"])]
     assert not within.copies_across()
     assert not within.is_wrong()
 
     splits = {"train": SPLITS["train"][:3], "test": SPLITS["test"]}
-    across = take_census(splits, CLASSES[:2], ENTRIES | {"/f": entry("/f", "1")}, None)
+    across = take_census(splits, CLASSES[:2], ENTRIES | {"/f": entry("/f", "1")}, None, {})
     assert across.copies_across() == [Copies(["/a", "/f"], ["train", "test"], ["jump"])]
     assert across.is_wrong()
 
 
 def test_one_path_in_two_splits_is_a_copy_across_also_where_it_cannot_be_read():
     splits = {"train": [Video("/a", 0), Video("/d", 0)], "test": [Video("/d", 0)]}
-    found = take_census(splits, CLASSES[:1], ENTRIES, None)
+    found = take_census(splits, CLASSES[:1], ENTRIES, None, {})
     assert found.copies_across() == [Copies(["/d"], ["train", "test"], ["jump"])]
 
 
 def test_broken_files_are_no_copies_of_one_another():
     broken = {path: Entry(path, 0, 1, stage="open", reason="empty") for path in ("/a", "/b")}
-    assert take_census({"train": SPLITS["train"][:2]}, CLASSES[:1], broken, None).copies == []
+    assert take_census({"train": SPLITS["train"][:2]}, CLASSES[:1], broken, None, {}).copies == []
 
 
 def test_copies_with_different_labels_are_wrong():
-    found = take_census({"train": SPLITS["train"][:3]}, CLASSES[:2], ENTRIES | {"/c": entry("/c", "1")}, None)
+    found = take_census({"train": SPLITS["train"][:3]}, CLASSES[:2], ENTRIES | {"/c": entry("/c", "1")}, None, {})
     assert found.contradictions() == [Copies(["/a", "/c"], ["train"], ["jump", "run"])]
     assert found.is_wrong()
 
 
-def test_labels_out_of_range_are_wrong():
-    found = take_census({"train": [Video("/a", 0), Video("/b", 1), Video("/c", -1)]}, CLASSES[:1], ENTRIES, None)
-    assert found.wrong_labels == {"/b": 1, "/c": -1}
+def test_wrong_labels_are_wrong_and_named():
+    found = take_census({"train": [Video("/a", 0), Video("/b", 1)]}, CLASSES[:1], ENTRIES, None, {"/b": "label 1"})
     assert found.is_wrong()
+    told = list(lines(found))
+    assert told[told.index("wrong labels: 1") + 1] == "    /b: label 1"
 
 
 def test_each_of_missing_broken_and_empty_classes_alone_is_wrong_and_damaged_or_short_are_not():
@@ -106,7 +107,7 @@ def test_each_of_missing_broken_and_empty_classes_alone_is_wrong_and_damaged_or_
 
 
 def test_videos_without_classes_have_no_wrong_labels():
-    found = take_census({"videos": [Video("/a", 0)]}, [], ENTRIES, None)
+    found = take_census({"videos": [Video("/a", 0)]}, [], ENTRIES, None, {})
     assert (found.counts, found.wrong_labels, found.is_wrong()) == ({}, {}, False)
 
 

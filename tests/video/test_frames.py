@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchvision.io import write_jpeg, write_png
 
+from tubelet.video.annotations import NO_LABEL
 from tubelet.video.frame_lists import read_frame_list
 from tubelet.video.open import ReadOptions, check_reader, open_video
 from tubelet.video.reader import DecodeError
@@ -153,8 +154,6 @@ def test_a_list_of_frames_gives_the_folders_with_their_labels(lists, tmp_path: P
     [
         (rows("78687", "2", (1, 2)), "2 frames are listed, and .*78687 holds 3"),
         (rows("78687", "2", (1, 3)), r"list\.csv:3: frame 3 of 78687 follows 1"),
-        (rows("78687", "1,2", (1, 2, 3)), r"list\.csv:2: label '1,2' is not one number"),
-        (rows("78687", "", (1, 2, 3)), r"list\.csv:2: label '' is not one number"),
         ("78687 0 0 78687/000001.png\n", r"list\.csv:2: expected 5 words"),
         ("78687 0 0 78687/first.png 1\n", "no number in the file name"),
         ("a 0 0 a/1.png 1\na 0 1 b/2.png 1\n", r"list\.csv:3: frames of a are in two folders or have two labels"),
@@ -188,5 +187,17 @@ def test_class_names_come_from_their_file(lists, tmp_path: Path):
     names.write_text("push\npull\n")
     assert read_frame_list(file, file, None, str(tmp_path), str(names)).classes == ["push", "pull"]
     names.write_text("push\n")
-    with pytest.raises(ValueError, match="names 1 classes, and the largest label is 1"):
-        read_frame_list(file, file, None, str(tmp_path), str(names))
+    wrong = read_frame_list(file, file, None, str(tmp_path), str(names)).wrong_labels()
+    rule = "a video has one label here, a number from 0 to 0"
+    assert wrong == {str(tmp_path / "78687"): f"{file}:2: label '1': {rule}"}
+
+
+@pytest.mark.parametrize("label", ["1,2", ""])
+def test_labels_that_are_not_one_number_are_kept_as_wrong_with_their_line(label: str, lists, tmp_path: Path):
+    file = lists(rows("78687", label, (1, 2, 3)) + rows("gone", "1", (1, 2)))
+    catalogue = read_frame_list(file, file, None, str(tmp_path), None)
+    assert catalogue.classes == ["0", "1"]
+    assert [video.label for video in catalogue.train] == [NO_LABEL, 1]
+    assert list(catalogue.wrong_labels().values()) == [
+        f"{file}:2: label {label!r}: a video has one label here, a number from 0 to 1"
+    ]

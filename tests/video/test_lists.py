@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tubelet.video.annotations import Video
+from tubelet.video.annotations import NO_LABEL, Catalogue, Video
 from tubelet.video.disk import leave_out_missing
 from tubelet.video.lists import read_list, read_ucf101
 
@@ -132,9 +132,6 @@ def test_labels_may_be_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.mp4 0\na.mp4 2\n", r"train.txt:2: label '2': the labels are 0 to 1; labels count from 0"),
-        ("a.mp4 0\na.mp4 -1\n", r"train.txt:2: label '-1': the labels are 0 to 1"),
-        ("a.mp4 x\na.mp4 walk\n", r"train.txt:1: label 'x': it is not one of the class names"),
         ("a.mp4 0\na.mp4\n", r"train.txt:2: expected a path, ' ' and a label, found 'a.mp4'"),
         ("a.mp4\n", r"train.txt:1: no tab, comma or space separates a path from a label in 'a.mp4'"),
         ("a.mp4 0\ngone.mp4 0\n", r"1 of 2 listed train videos are not on disk: \S*gone.mp4"),
@@ -145,11 +142,42 @@ def test_a_wrong_line_is_an_error_with_its_number(text, message, tmp_path):
         listed(tmp_path, text, classes="run\nwalk\n")
 
 
-@pytest.mark.parametrize(("odd", "line"), [("1O", 2), ("-1", 2), ("label", 2)])
-def test_one_label_that_is_no_number_among_numbers_is_an_error_and_no_class(odd, line, tmp_path):
-    message = rf"train.txt:{line}: label '{odd}' is not a number from 0, as the labels of other lines are"
-    with pytest.raises(ValueError, match=message):
-        listed(tmp_path, f"a.mp4 0\nb,c.mp4 {odd}\n")
+@pytest.mark.parametrize(
+    ("label", "rule"),
+    [
+        ("2", "the labels are 0 to 1; labels count from 0"),
+        ("-1", "the labels are 0 to 1; labels count from 0"),
+        ("x", "it is not one of the class names in {}/classes.txt"),
+    ],
+)
+def test_a_label_that_is_none_of_the_named_classes_is_kept_as_wrong_with_its_line(label, rule, tmp_path):
+    catalogue = listed(tmp_path, f"a.mp4 walk\nb,c.mp4 {label}\n", classes="run\nwalk\n")
+    assert [video.label for video in catalogue.train] == [1, NO_LABEL]
+    file = tmp_path / "train.txt"
+    assert catalogue.wrong_labels() == {
+        str(tmp_path / "b,c.mp4"): f"{file}:2: label {label!r}: {rule.format(tmp_path)}"
+    }
+
+
+@pytest.mark.parametrize("odd", ["1O", "-1", "label"])
+def test_one_label_that_is_no_number_among_numbers_is_wrong_and_no_class(odd, tmp_path):
+    catalogue = listed(tmp_path, f"with space.mp4 {odd}\na.mp4 0\n")
+    assert catalogue.classes == ["0"]
+    rule = "it is not a number from 0, as the labels of other lines are"
+    assert list(catalogue.wrong_labels().values()) == [f"{tmp_path}/train.txt:1: label {odd!r}: {rule}"]
+
+
+def test_labels_that_are_all_below_0_are_no_classes(tmp_path):
+    with pytest.raises(ValueError, match=r"train.txt:1: label '-1', and no line has a label from 0 on"):
+        listed(tmp_path, "a.mp4 -1\nb,c.mp4 -1\n")
+
+
+def test_a_label_out_of_range_is_wrong_whichever_reader_gives_it():
+    videos = [[Video("a", 1)], [Video("b", 2)], [Video("c", -3)]]
+    assert Catalogue(["run", "walk"], *videos).wrong_labels() == {
+        "b": "label 2: the labels are 0 to 1",
+        "c": "label -3: the labels are 0 to 1",
+    }
 
 
 def test_unused_labels_repeated_videos_and_shared_videos_are_told(tmp_path, caplog):

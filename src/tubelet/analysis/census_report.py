@@ -32,8 +32,8 @@ def lines(census: Census) -> Iterator[str]:
     yield from _told("copies within a split", [_group(one) for one in census.copies if one not in across])
     yield from _told("copies with different labels", [_group(one) for one in census.contradictions()])
     if census.counts:
-        wrong = [f"{path}: {label}" for path, label in census.wrong_labels.items()]
-        yield from _told("labels out of range", wrong)
+        wrong = [f"{path}: {what}" for path, what in census.wrong_labels.items()]
+        yield from _told("wrong labels", wrong)
         for split, names in census.empty_classes().items():
             yield from _told(f"classes without a video in {split}", [_some(names)], len(names))
 

@@ -63,7 +63,7 @@ def _scan(told: argparse.Namespace, overrides: list[str]) -> int:
         print(f"what was looked at is in {data.index}; the same command goes on", file=sys.stderr)
         raise
     entries = {path: found[os.path.abspath(path)] for path in videos if os.path.abspath(path) in found}
-    census = take_census(data.splits, data.classes, entries, data.clip_frames)
+    census = take_census(data.splits, data.classes, entries, data.clip_frames, data.wrong_labels)
     out = told.out or Path("runs", "scan", data.name)
     out.mkdir(parents=True, exist_ok=True)
     text = "\n".join([*lines(census), "", f"index: {os.path.relpath(data.index)}"])
@@ -82,6 +82,7 @@ class Data(NamedTuple):
     index: Path
     clip_frames: int | None
     options: ReadOptions
+    wrong_labels: Mapping[str, str]
 
 
 def _data_set(overrides: list[str]) -> Data:
@@ -97,7 +98,7 @@ def _data_set(overrides: list[str]) -> Data:
     index = Path(cfg.data.index or root / INDEX_NAME)
     options = ReadOptions(frame_names=cfg.data.frame_names, first_frame=cfg.data.first_frame)
     check_reader(cfg.data.reader, options)
-    return Data(root.absolute().name, splits, catalogue.classes, index, span, options)
+    return Data(root.absolute().name, splits, catalogue.classes, index, span, options, catalogue.wrong_labels())
 
 
 def _folder(overrides: list[str]) -> Data:
@@ -117,7 +118,7 @@ def _folder(overrides: list[str]) -> Data:
         other = "" if frames else "; folders of frames are looked for with data.reader=frames"
         raise ValueError(f"{folder}: no {kind} in it or below{other}")
     index = Path(given.get("data.index", Path(folder, INDEX_NAME)))
-    return Data(Path(folder).absolute().name, {"videos": videos}, [], index, None, options)
+    return Data(Path(folder).absolute().name, {"videos": videos}, [], index, None, options, {})
 
 
 def _given(overrides: list[str]) -> dict[str, str]:

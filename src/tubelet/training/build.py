@@ -62,13 +62,23 @@ def build_catalogue(
     needed: the splits that will be read; trained_on: those that do without what is not on disk, as in `disk.py`
     Raises ValueError or FileNotFoundError where they lack what is asked for.
     """
-    catalogue = take_fraction(list_videos(data), data.get("fraction", 1.0), data.get("fraction_seed"))
+    listed = list_videos(data)
+    _refuse_wrong_labels(listed)
+    catalogue = take_fraction(listed, data.get("fraction", 1.0), data.get("fraction_seed"))
     catalogue = leave_out_missing(catalogue, needed, data["on_error"], data.get("root"), trained_on)
     tell_contradictions(catalogue, needed)
     for split in needed:
         if not getattr(catalogue, split):
             raise ValueError(f"data.root={data.get('root')}: the {split} split holds no video")
     return catalogue
+
+
+def _refuse_wrong_labels(catalogue: Catalogue) -> None:
+    wrong = catalogue.wrong_labels()
+    if wrong:
+        path, what = next(iter(wrong.items()))
+        others = f"; {len(wrong) - 1} more labels are wrong, tubelet scan names all" if len(wrong) > 1 else ""
+        raise ValueError(f"{what} ({path}){others}")
 
 
 def build_sampling(clip: DictConfig) -> Sampling:

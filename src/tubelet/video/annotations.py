@@ -4,13 +4,16 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".gif"}
+
+
+NO_LABEL = -1  # of a video whose label, as it is listed, is none of the classes
 
 
 class Video(NamedTuple):
@@ -29,6 +32,13 @@ class Catalogue:
     twins: dict[int, int] = field(default_factory=dict)  # label -> the label of the same motion backwards
     missing: frozenset[str] = frozenset()  # paths of listed videos that are not on disk
     source: str = ""  # where to get the data, for whom it is missing
+    unlabelled: Mapping[Video, str] = field(default_factory=dict)  # of NO_LABEL -> where it is listed, and as what
+
+    def wrong_labels(self) -> dict[str, str]:
+        """Path of a video whose label is out of range -> what is wrong with it."""
+        most = len(self.classes) - 1
+        wrong = [video for video in (*self.train, *self.val, *self.test) if not 0 <= video.label <= most]
+        return {one.path: self.unlabelled.get(one, f"label {one.label}: the labels are 0 to {most}") for one in wrong}
 
 
 def tell_contradictions(catalogue: Catalogue, needed: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ class Copies:
 @dataclass(frozen=True)
 class Census:
     """counts: split -> class -> videos listed, in the order of the labels; empty where there are no classes
+    wrong_labels: video -> what is wrong with its label
     too_short: video -> its frames, fewer than the `clip_frames` that a clip spans
     codecs, sizes, fps: kind -> videos that can be read; a size is width x height
     exact: reader -> (files in which its random access is exact, files in which it was tried)
@@ -45,7 +46,7 @@ class Census:
     clip_frames: int | None
     too_short: dict[str, int]
     copies: list[Copies]
-    wrong_labels: dict[str, int]
+    wrong_labels: dict[str, str]
     counts: dict[str, dict[str, int]]
     hours: float
     frames: Spread
@@ -75,12 +76,17 @@ class Census:
 
 
 def take_census(
-    splits: Mapping[str, Sequence[Video]], classes: Sequence[str], entries: Mapping[str, Entry], clip_frames: int | None
+    splits: Mapping[str, Sequence[Video]],
+    classes: Sequence[str],
+    entries: Mapping[str, Entry],
+    clip_frames: int | None,
+    wrong_labels: Mapping[str, str],
 ) -> Census:
     """splits: name -> its videos; splits that list the same videos count as one
     classes: names of the labels; empty for videos without labels
     entries: by path as listed; a video without one is missing
     clip_frames: that a clip spans; None where there is no clip
+    wrong_labels: see `Catalogue.wrong_labels`
     """
     splits = _joined(splits)
     paths = list(dict.fromkeys(video.path for videos in splits.values() for video in videos))
@@ -98,7 +104,7 @@ def take_census(
         clip_frames=clip_frames,
         too_short={path: one.num_frames for path, one in readable.items() if one.num_frames < (clip_frames or 0)},
         copies=_copies(splits, classes, entries),
-        wrong_labels=_wrong_labels(splits, classes),
+        wrong_labels=dict(wrong_labels),
         counts=_counts(splits, classes),
         hours=sum(map(seconds_of, good)) / 3600,
         frames=_spread(entry.num_frames for entry in good),
@@ -151,11 +157,6 @@ def _copies(
 
 def _name(label: int, classes: Sequence[str]) -> str:
     return classes[label] if 0 <= label < len(classes) else str(label)
-
-
-def _wrong_labels(splits: Mapping[str, Sequence[Video]], classes: Sequence[str]) -> dict[str, int]:
-    videos = [video for listed in splits.values() for video in listed]
-    return {video.path: video.label for video in videos if classes and not 0 <= video.label < len(classes)}
 
 
 def _counts(splits: Mapping[str, Sequence[Video]], classes: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tubelet.video.annotations import Catalogue, Video
+from tubelet.video.annotations import NO_LABEL, Catalogue, Video
 from tubelet.video.disk import read_lines
 from tubelet.video.frames import NUMBER
 
@@ -19,7 +19,7 @@ class Listed:
 
     place: str
     folder: str
-    label: int
+    label: str
     numbers: list[int]
 
 
@@ -30,19 +30,31 @@ def read_frame_list(train: str, val: str, test: str | None, root: str, names: st
     root: folder that the paths in the lists are relative to
     names: a file with one class name a line; None: the labels are the names
 
-    A video is the folder of its frames, which must all be listed. Raises ValueError with file and line.
+    A video is the folder of its frames, which must all be listed. A label that is none of the classes is kept as
+    NO_LABEL. Raises ValueError with file and line.
     """
     found = {part: list(_listed(Path(file))) for part, file in (("train", train), ("val", val), ("test", test)) if file}
-    most = max(listed.label for part in found.values() for listed in part)
-    classes = read_lines(Path(names)) if names else [str(label) for label in range(most + 1)]
-    if most >= len(classes):
-        raise ValueError(f"data.names={names} names {len(classes)} classes, and the largest label is {most}")
-    videos, missing = {}, set()
+    classes = read_lines(Path(names)) if names else _classes([one.label for listed in found.values() for one in listed])
+    videos: dict[str, list[Video]] = {}
+    missing, unlabelled = set(), {}
     for part, listed in found.items():
-        videos[part] = [Video(str(Path(root, one.folder)), one.label) for one in listed]
-        missing |= {str(Path(root, one.folder)) for one in listed if not _on_disk(one, root)}
-    test_videos = videos.get("test", videos["val"])
-    return Catalogue(classes, videos["train"], videos["val"], test_videos, missing=frozenset(missing))
+        videos[part] = []
+        for one in listed:
+            is_class = one.label.isdecimal() and int(one.label) < len(classes)
+            video = Video(str(Path(root, one.folder)), int(one.label) if is_class else NO_LABEL)
+            videos[part].append(video)
+            if not is_class:
+                rule = f"a video has one label here, a number from 0 to {len(classes) - 1}"
+                unlabelled[video] = f"{one.place}: label {one.label!r}: {rule}"
+            if not _on_disk(one, root):
+                missing.add(video.path)
+    parts = videos["train"], videos["val"], videos.get("test", videos["val"])
+    return Catalogue(classes, *parts, missing=frozenset(missing), unlabelled=unlabelled)
+
+
+def _classes(labels: list[str]) -> list[str]:
+    """The numbers up to the largest label."""
+    return [str(label) for label in range(max((int(label) for label in labels if label.isdecimal()), default=-1) + 1)]
 
 
 def _listed(file: Path) -> Iterator[Listed]:
@@ -72,16 +84,14 @@ def _listed(file: Path) -> Iterator[Listed]:
     yield current
 
 
-def _frame(place: str, row: list[str]) -> tuple[str, int, int]:
+def _frame(place: str, row: list[str]) -> tuple[str, int, str]:
     """Folder, number and label of a line."""
     *_, path, label = row
     folder, _, name = path.rpartition("/")
     match = NUMBER.match(name)
     if not match:
         raise ValueError(f"{place}: there is no number in the file name of {path}")
-    if not label.isdigit():
-        raise ValueError(f"{place}: label {label!r} is not one number from 0; a video has one label here")
-    return folder, int(match[2]), int(label)
+    return folder, int(match[2]), label
 
 
 def _on_disk(listed: Listed, root: str) -> bool:

@@ -5,7 +5,7 @@ import logging
 import os
 from pathlib import Path
 
-from tubelet.video.annotations import Catalogue, Video
+from tubelet.video.annotations import NO_LABEL, Catalogue, Video
 from tubelet.video.disk import (
     Listing,
     class_folders,
@@ -85,7 +85,8 @@ def read_list(train: str, val: str, test: str | None, root: str, names: str | No
     names: a file with one class name a line; labels are then its names, or numbers from 0. Without it labels are
         numbers from 0, or names, numbered in the order of the alphabet
 
-    A path may hold spaces: the label is what follows the last separator. Raises ValueError with file and line.
+    A path may hold spaces: the label is what follows the last separator. A label that is none of the classes is kept as
+    NO_LABEL. Raises ValueError with file and line.
     """
     files = {"train": train, "val": val} | ({"test": test} if test else {})
     rows = {part: _rows(Path(file)) for part, file in files.items()}
@@ -96,11 +97,19 @@ def read_list(train: str, val: str, test: str | None, root: str, names: str | No
             log.warning("%d videos of %s are training videos too: figures on them say nothing", both, files[part])
     classes = read_lines(Path(names)) if names else _names([row for found in rows.values() for row in found])
     numbers = {name: i for i, name in enumerate(classes)}
-    videos, disk = {}, Listing()
+    videos: dict[str, list[Video]] = {}
+    unlabelled: dict[Video, str] = {}
     for part, found in rows.items():
-        videos[part] = [Video(str(Path(root, path)), _label(label, numbers, place)) for place, path, label in found]
+        videos[part] = []
+        for place, path, label in found:
+            video = Video(str(Path(root, path)), _label(label, numbers))
+            videos[part].append(video)
+            if video.label == NO_LABEL:
+                unlabelled.setdefault(video, f"{place}: label {label!r}: {_rule(label, classes, names)}")
+    disk = Listing()
     missing = frozenset(video.path for listed in videos.values() for video in listed if video.path not in disk)
-    return Catalogue(classes, videos["train"], videos["val"], videos.get("test", videos["val"]), missing=missing)
+    parts = videos["train"], videos["val"], videos.get("test", videos["val"])
+    return Catalogue(classes, *parts, missing=missing, unlabelled=unlabelled)
 
 
 def _rows(file: Path) -> list[tuple[str, str, str]]:
@@ -130,13 +139,14 @@ def _rows(file: Path) -> list[tuple[str, str, str]]:
 
 
 def _names(rows: list[tuple[str, str, str]]) -> list[str]:
-    """Class names where no file gives them: the numbers themselves, up to the largest, or the sorted names."""
-    numbers = {label for _, _, label in rows if label.lstrip("-").isdigit()}
-    for place, _, label in rows:
-        if numbers and (label not in numbers or label.startswith("-")):
-            raise ValueError(f"{place}: label {label!r} is not a number from 0, as the labels of other lines are")
+    """Class names where no file gives them: the numbers up to the largest, if any label is one, or the sorted names."""
+    labels = {label for _, _, label in rows}
+    if not any(map(_is_number, labels)):
+        return sorted(labels)
+    numbers = {label for label in labels if label.isdecimal()}
     if not numbers:
-        return sorted({label for _, _, label in rows})
+        place, _, label = rows[0]
+        raise ValueError(f"{place}: label {label!r}, and no line has a label from 0 on")
     names = [str(i) for i in range(max(map(int, numbers)) + 1)]
     unused = [name for name in names if name not in numbers]
     if unused:
@@ -144,12 +154,20 @@ def _names(rows: list[tuple[str, str, str]]) -> list[str]:
     return names
 
 
-def _label(label: str, numbers: dict[str, int], place: str) -> int:
+def _is_number(label: str) -> bool:
+    return label.removeprefix("-").isdecimal()
+
+
+def _label(label: str, numbers: dict[str, int]) -> int:
     if label in numbers:
         return numbers[label]
-    if label.isdigit() and int(label) < len(numbers):
-        return int(label)
-    rule = (
-        f"the labels are 0 to {len(numbers) - 1}" if label.lstrip("-").isdigit() else "it is not one of the class names"
-    )
-    raise ValueError(f"{place}: label {label!r}: {rule}; labels count from 0")
+    return int(label) if label.isdecimal() and int(label) < len(numbers) else NO_LABEL
+
+
+def _rule(label: str, classes: list[str], names: str | None) -> str:
+    """That a label breaks, which is none of the classes."""
+    if not names:
+        return "it is not a number from 0, as the labels of other lines are"
+    if _is_number(label):
+        return f"the labels are 0 to {len(classes) - 1}; labels count from 0"
+    return f"it is not one of the class names in {names}"

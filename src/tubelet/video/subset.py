@@ -29,7 +29,10 @@ def class_list(classes: object) -> list[str] | None:
 
 
 def take_classes(catalogue: Catalogue, classes: Sequence[str]) -> Catalogue:
-    """Only the videos of these classes, numbered in this order. Raises ValueError for a class that is not there."""
+    """Only the videos of these classes, numbered in this order; those of no class stay, to be told as wrong.
+
+    Raises ValueError for a class that is not there.
+    """
     numbers = {name: i for i, name in enumerate(catalogue.classes)}
     for name in classes:
         if name not in numbers:
@@ -39,7 +42,8 @@ def take_classes(catalogue: Catalogue, classes: Sequence[str]) -> Catalogue:
     new = {numbers[name]: i for i, name in enumerate(classes)}  # label -> label among these
 
     def kept(videos: list[Video]) -> list[Video]:
-        return [Video(path, new[label]) for path, label in videos if label in new]
+        all_labels = range(len(numbers))
+        return [Video(path, new.get(label, label)) for path, label in videos if label in new or label not in all_labels]
 
     twins = {new[label]: new[twin] for label, twin in catalogue.twins.items() if label in new and twin in new}
     train, val, test = (kept(videos) for videos in (catalogue.train, catalogue.val, catalogue.test))
