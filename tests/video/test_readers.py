@@ -15,7 +15,7 @@ import torch
 from tubelet.video.decord import SeekingReader
 from tubelet.video.index import Entry, state_of
 from tubelet.video.open import EXACT_SEEK, open_seeking, open_video
-from tubelet.video.pyav import LinearReader, read_header
+from tubelet.video.pyav import LinearReader, frames_from, read_header
 from tubelet.video.reader import DecodeError
 from tubelet.video.seeking import KeyFrameReader
 from tubelet.video.torchcodec import decoder_class
@@ -297,7 +297,7 @@ def test_a_seek_that_leads_elsewhere_ends_in_linear_reading(
     path_of: Callable[[str], str], files: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
     path = path_of("mpeg4 avi")
-    monkeypatch.setattr("tubelet.video.seeking.frames_from", lambda opened, time: iter(()))
+    monkeypatch.setattr("tubelet.video.seeking.frames_from", lambda opened, time, wanted: iter(()))
     with open_video(path) as opened:
         assert opened.name == "pyav_seek"
         assert files.numbers(opened.read([50, 3])) == [50, 3]
@@ -316,6 +316,28 @@ def test_seeking_skips_the_groups_that_hold_no_frame_wanted(
     )
     reader._images([50, 51])
     assert decoded == [50, 51]
+
+
+@pytest.mark.parametrize(
+    ("name", "fewer"),
+    [("h264 mp4, closed groups, B-frames", True), ("h264 mp4, no B-frames", False), ("hevc mp4, open groups", False)],
+)
+def test_only_in_h264_frames_that_none_is_predicted_from_are_left_out(
+    name: str, fewer: bool, path_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+):
+    given = []
+
+    def counted(*arguments):
+        for frame in frames_from(*arguments):
+            given.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr("tubelet.video.seeking.frames_from", counted)
+    with LinearReader(path_of(name)) as linear, KeyFrameReader(path_of(name), read_header(path_of(name))) as reader:
+        wanted = list(range(0, NUM_FRAMES, 7))
+        assert reader.read(wanted).equal(linear.read(wanted))
+    assert (len(given) < 0.8 * wanted[-1]) == fewer
+    assert len(given) >= len(wanted)
 
 
 def test_a_file_too_large_to_be_kept_is_decoded_again_for_the_frames_wanted(

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -117,17 +117,22 @@ def _walk(container: av.container.InputContainer, stream: av.VideoStream) -> tup
     return times, key_times, afresh
 
 
-def frames_from(opened: Opened, time: int | None) -> Iterator[av.VideoFrame]:
+def frames_from(opened: Opened, time: int | None, wanted: Set[int]) -> Iterator[av.VideoFrame]:
     """The frames from the key frame shown at `time` on, or from one before it; None: from the beginning of a file.
 
     None at all where the seek does not land on a key frame.
+
+    wanted: times of the frames needed; others may be left out where no frame is predicted from them
     """
     container, stream = opened
+    # Not in H.265, where pictures of a higher layer may be predicted from what is marked so.
+    may_skip = stream.codec_context.name == "h264"
     if time is not None:
         container.seek(time, stream=stream)
     for place, packet in enumerate(container.demux(stream)):
         if time is not None and place == 0 and not (packet.is_keyframe and packet.pts is not None):
             return
+        stream.codec_context.skip_frame = "NONREF" if may_skip and packet.pts not in wanted else "DEFAULT"
         yield from packet.decode()
 
 

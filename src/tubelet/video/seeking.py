@@ -16,6 +16,8 @@ JUMP = 8  # frames: over fewer it is cheaper to decode than to seek
 class KeyFrameReader(PyavReader):
     """Seeks to the key frame before the frames wanted and decodes from there; each frame is known by its time.
 
+    In H.264, frames that are not wanted and from which none is predicted are not decoded: the others are the same.
+
     Where a seek does not lead to the frames, or a picture is damaged, the file is read linearly: what conceals damage
     depends on the frames that were decoded before.
     """
@@ -43,7 +45,8 @@ class KeyFrameReader(PyavReader):
         images: dict[int, np.ndarray] = {}
         with suppress(DecodeError), open_stream(self.path, strict=True) as opened:
             for key, run in self._runs(wanted):
-                for frame in frames_from(opened, self._times[key] if key else None):
+                times = {self._times[number] for number in run}
+                for frame in frames_from(opened, self._times[key] if key else None, times):
                     number = -1 if frame.pts is None else self._numbers.get(frame.pts, -1)
                     if number in run:
                         images[number] = self.to_rgb(frame)
