@@ -19,11 +19,11 @@ def test_normalise_by_hand():
     torch.testing.assert_close(shown, expected[None, :, None, None].expand(2, 3, 4, 5, 3), rtol=1e-6, atol=1e-6)
 
 
-
 def test_normalising_leaves_the_video_that_it_is_given_as_it_is():
     video = torch.full((2, 3, 4, 5, 6), 7.0)
     Normalise([0.5, 0.4, 0.3], [0.2, 0.3, 0.1])(video)
     assert video.equal(torch.full((2, 3, 4, 5, 6), 7.0))
+
 
 def test_normalise_takes_a_clip_without_a_batch_and_adds_nothing_to_a_checkpoint():
     normalise = Normalise([0.45, 0.45, 0.45], [0.225, 0.225, 0.225])
