@@ -1,64 +1,153 @@
-"""Memory while loading: many clips through the training loader, and what the process and its workers hold.
+"""Clips a second of one core, from opening a file to a batch: ours, pipelines as others have them, and decoding alone.
 
-    python benchmarks/loading.py path/to/motion [--clips 20000] [overrides of conf/train.yaml]
+    python benchmarks/loading.py [kind=file or folder ...] [--augment crop_flip] [--rounds 5]
 
-Linux only: resident memory is read from /proc. Ends with code 1 where it grew by 50 MB or more after the first 1,000.
+The kinds are ucf101, kinetics, ssv2 and 1080p; one that is not given is generated into --generated. Any other name
+is a kind of your own. --kinds takes some of them only. What each pipeline does stands at the head of its file in
+benchmarks/pipelines. In each round each of them loads the same frames of the same files, one after the other; a
+ratio is of two readings of one round. CPU time of the process, one thread for torch and for each decoder.
 """
 
 import argparse
-import sys
+import importlib
+import importlib.util
+import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
-from types import SimpleNamespace
+from statistics import median
 
-from tubelet.training.build import build_augment, build_catalogue, build_training_data
-from tubelet.training.launch import compose_config
+import av
+import torch
+from pipelines import decoding_only, files, mmaction2_style, ours, pytorchvideo_style
+from pipelines.task import Batch, Task
+from readers import scanned
 
-EVERY = 1000  # clips between two lines
-LIMIT = 50  # MB
+from tubelet.video.annotations import Video
+from tubelet.video.order import Draw
+from tubelet.video.sampling import Dense
+
+STRIDES = {"ssv2": 2}  # frames; 4 of all others. 16 frames of 2 apart span most of an SSv2 file
+REFERENCE = "mmaction2-style"
+FORMATS = ("uint8", "float")
+Readings = dict[tuple[str, str], list[float]]  # (pipeline, format) -> CPU seconds a clip, of each round
 
 
-def resident_mb() -> float:
-    """Of this process and its workers, in 10^6 bytes. Pages that they share count once for each."""
-    children = Path("/proc/self/task").glob("*/children")
-    processes = ["self", *(number for file in children for number in file.read_text().split())]
-    status = [Path(f"/proc/{process}/status").read_text() for process in processes]
-    return sum(int(text.split("VmRSS:")[1].split()[0]) for text in status) * 1024 / 1e6
+def contestants(task: Task) -> dict[str, dict[str, Batch]]:
+    index = {path: scanned(path) for path, _ in task.files}
+    named = {
+        "tubelet": ours.batches(task, {}),
+        "tubelet, scanned": ours.batches(task, index),
+        REFERENCE: mmaction2_style.batches(task),
+        "pytorchvideo-style": pytorchvideo_style.batches(task),
+        "decoding alone": decoding_only.batches(task),
+    }
+    if importlib.util.find_spec("torchcodec"):
+        named["torchcodec, plain"] = importlib.import_module("pipelines.torchcodec_plain").batches(task)
+    return named
 
 
-def batches(root: str, overrides: list[str]) -> Iterator[int]:
-    """Numbers of clips in the batches of epoch after epoch."""
-    cfg = compose_config("train", ["experiment=demo", f"data.root='{root}'", "run_dir=none", "name=none", *overrides])
-    catalogue = build_catalogue(cfg.data)
-    data = build_training_data(cfg, catalogue, build_augment(cfg, catalogue.classes)[0])
-    data.trainer = SimpleNamespace(global_rank=0, world_size=1)
-    loader, epoch = data.train_dataloader(), 0
-    while True:
-        loader.sampler.set_epoch(epoch)
-        for batch in loader:
-            yield len(batch["label"])
-        epoch += 1
+def clock(device: torch.device) -> Callable[[], float]:
+    """CPU seconds of this process; on a GPU, when it has what it was given."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.process_time()
+
+    return now
+
+
+def measure(task: Task, options: argparse.Namespace) -> tuple[Readings, list[str]]:
+    """And the pipelines left out, with the reason."""
+    calls = {(name, kind): made for name, formats in contestants(task).items() for kind, made in formats.items()}
+    now, left_out, readings = clock(task.device), [], {}
+    for (name, kind), call in list(calls.items()):  # warm, and able to read these files
+        try:
+            call([Draw(0, i) for i in range(len(task.files))])
+            readings[name, kind] = []
+        except Exception as error:  # of any decoder: their classes differ
+            del calls[name, kind]
+            left_out.append(f"{name} ({kind}): {type(error).__name__}: {str(error).splitlines()[0][:100]}")
+    for k in range(1, options.rounds + 1):
+        draws = [Draw(k, i % len(task.files)) for i in range(k * options.batch, (k + 1) * options.batch)]
+        # Another epoch for each time that a file is drawn, so that its clips begin at different frames.
+        draws = [Draw(k * options.batch + i, draw.video) for i, draw in enumerate(draws)]
+        for key, call in calls.items():
+            start = now()
+            call(draws)
+            readings[key].append((now() - start) / len(draws))
+    return readings, left_out
+
+
+def told(values: list[float], form: str) -> str:
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def table(readings: Readings) -> list[str]:
+    """Clips a second of each pipeline, and ours over it: above 1, ours is faster."""
+    heads = [f"{kind} batch, clips/s | tubelet, scanned, over it" for kind in FORMATS]
+    lines = [f"| | {' | '.join(heads)} |", f"|{'---|' * (1 + 2 * len(heads))}"]
+    for name in dict.fromkeys(name for name, _ in readings):
+        cells = []
+        for kind in FORMATS:
+            own, taken = readings["tubelet, scanned", kind], readings.get((name, kind))
+            if taken is None:
+                cells += ["", ""]
+                continue
+            ratios = [theirs / mine for theirs, mine in zip(taken, own, strict=True)]
+            cells += [told([1 / t for t in taken], ".1f"), told(ratios, ".2f")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("places", nargs="*", help="kind=file or kind=folder")
+    parser.add_argument(
+        "--kinds", default=",".join(files.KINDS), help="of those that are not given, which are generated"
+    )
+    parser.add_argument("--augment", default="resized_crop", choices=("crop_flip", "resized_crop"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=8, help="clips")
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--generated", type=Path, default=Path("runs/benchmarks/videos"))
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/loading.md"))
+    return parser.parse_args()
+
+
+def videos(options: argparse.Namespace) -> dict[str, list[Video]]:
+    given = dict(place.split("=", 1) for place in options.places)
+    chosen = {kind: files.found(Path(place)) for kind, place in given.items()}
+    wanted = [kind for kind in options.kinds.split(",") if kind and kind not in given]
+    return chosen | {kind: files.generated(kind, options.generated) for kind in wanted}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory while clips are loaded.")
-    parser.add_argument("root", help="where the motion videos are, or are to be generated")
-    parser.add_argument("--clips", type=int, default=20_000, help="how many to load")
-    told, overrides = parser.parse_known_args()
-    loaded, held, started = 0, [], 0.0
-    print(f"{'clips':>8}{'resident':>12}{'clips/s':>10}")
-    for number in batches(told.root, overrides):
-        started = started or time.monotonic()  # generating the videos is no part of it
-        before, loaded = loaded, loaded + number
-        if loaded // EVERY > before // EVERY:
-            held.append(resident_mb())
-            print(f"{loaded:8}{held[-1]:9.1f} MB{loaded / (time.monotonic() - started):10.0f}", flush=True)
-        if loaded >= told.clips:
-            break
-    grown = max(held) - held[0]
-    print(f"after the first {EVERY}: {held[-1] - held[0]:+.1f} MB at the end, {grown:+.1f} MB at most (limit {LIMIT})")
-    sys.exit(int(grown >= LIMIT))
+    options = parsed()
+    torch.set_num_threads(1)
+    lines = [
+        f"{date.today()}; {platform.processor() or platform.machine()}, {options.device}; torch {torch.__version__}, "
+        f"PyAV {av.__version__}, decord {mmaction2_style.decord.__version__}; {options.frames} frames of 224 pixels, "
+        f"`augment` {options.augment}, {options.rounds} rounds of {options.batch} clips: median (and range). "
+        f"The mmaction2-style pipeline resizes by {mmaction2_style.RESIZED_BY}."
+    ]
+    if not importlib.util.find_spec("torchcodec"):
+        lines += ["", "torchcodec is not installed, and left out."]
+    print("\n".join(lines), flush=True)
+    for kind, listed in videos(options).items():
+        sampling = Dense(options.frames, STRIDES.get(kind, 4), fps=None)
+        task = Task(listed, sampling, options.augment, torch.device(options.device))
+        readings, left_out = measure(task, options)
+        names = ", ".join(Path(path).name for path, _ in listed)
+        new = ["", f"### {kind}", "", f"{names}; stride {sampling.stride}.", "", *table(readings)]
+        new += ["", *(f"Left out: {line}" for line in left_out)] if left_out else []
+        print("\n".join(new), flush=True)
+        lines += new
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
