@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric
 
 from tubelet.evaluation.predictor import Predictor
 from tubelet.evaluation.results import Answers, Results
+from tubelet.training.groups import train_only
 from tubelet.training.optim import Optim
 from tubelet.training.quarantine import Entry, Quarantine, entry
 from tubelet.video.dataset import drawing, sample_seed
@@ -126,6 +127,8 @@ class Classifier(Evaluator):
     ):
         super().__init__(predictor, quarantine)
         self.optim, self.augment, self.record = optim, augment, record
+        if optim.trained is not None:
+            train_only(predictor.model, optim.trained)
         self.loss = nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
         self.train_loss = MeanMetric()
         self.train_loss.persistent(True)  # so that the mean of an epoch outlives a resume in its middle

@@ -1,14 +1,13 @@
-"""How weights are updated: parameter groups, the schedule of the learning rate, and what the batch is."""
+"""How weights are updated: the learning rate and its schedule, what decays, and what the batch is."""
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-# Weight decay would pull these towards zero though no matrix product uses them; timm and SlowFast leave them out too.
-NOT_DECAYED = {"cls_token", "pos_embed"}
+from tubelet.training.groups import parameter_groups
+from tubelet.training.schedules import Schedule
 
 
 class Optim:
@@ -16,9 +15,13 @@ class Optim:
 
     optimizer: called with parameter groups and lr; a partial of a torch optimiser
     lr: learning rate at the end of the warm-up
-    weight_decay: of matrices and convolutions; biases, norms, positions and tokens are not decayed
+    base_batch: clips of a step for which lr, warmup_lr and end_lr are meant: all rates grow with total_batch over it
+        (Goyal et al. 2017, section 2.1); None leaves them as they are
+    weight_decay: of matrices and convolutions; of what else, decay_vectors and not_decayed say, see groups.py
+    layer_decay: rate of each block over that of the next one (Clark et al. 2020, section 3.4); 1 for none
+    trained: names of the modules that are trained, the rest is frozen; None trains all
     warmup_epochs: epochs in which the rate grows linearly from `warmup_lr`; may be a fraction
-    warmup_lr, end_lr: the rates at the first and at the last step; between, half a cosine
+    schedule: of the rate after the warm-up
     clip_norm: gradients of a larger L2 norm are scaled down to it; None leaves them
     total_batch: clips of one optimiser step, over all devices, repeats and accumulated batches
     label_smoothing: share of each label given to all classes alike
@@ -28,44 +31,64 @@ class Optim:
         self,
         optimizer: Callable[..., Optimizer],
         lr: float,
+        base_batch: int | None,
         weight_decay: float,
+        decay_vectors: bool,
+        not_decayed: Sequence[str],
+        layer_decay: float,
+        trained: Sequence[str] | None,
         warmup_epochs: float,
         warmup_lr: float,
-        end_lr: float,
+        schedule: Schedule,
         clip_norm: float | None,
         total_batch: int,
         label_smoothing: float,
     ):
-        above_zero = {"lr": lr, "total_batch": total_batch} | ({} if clip_norm is None else {"clip_norm": clip_norm})
+        above_zero = {"lr": lr, "total_batch": total_batch, "layer_decay": layer_decay}
+        above_zero |= {k: v for k, v in {"clip_norm": clip_norm, "base_batch": base_batch}.items() if v is not None}
         from_zero = {"weight_decay": weight_decay, "warmup_epochs": warmup_epochs, "label_smoothing": label_smoothing}
         for name, value in (above_zero | from_zero).items():
             if value < 0 or (name in above_zero and value == 0):
                 raise ValueError(f"optim.{name}={value} is not {'above' if name in above_zero else 'at least'} 0")
-        self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
-        self.warmup_epochs, self.warmup_lr, self.end_lr = warmup_epochs, warmup_lr, end_lr
+        self.optimizer, self.lr, self.base_batch = optimizer, lr, base_batch
+        self.weight_decay, self.decay_vectors, self.not_decayed = weight_decay, decay_vectors, not_decayed
+        self.layer_decay, self.trained = layer_decay, trained
+        self.warmup_epochs, self.warmup_lr, self.schedule = warmup_epochs, warmup_lr, schedule
         self.clip_norm, self.total_batch, self.label_smoothing = clip_norm, total_batch, label_smoothing
+
+    @property
+    def scale(self) -> float:
+        """Factor on all rates."""
+        return self.total_batch / self.base_batch if self.base_batch else 1.0
 
     def build(self, model: nn.Module, steps_per_epoch: int, num_steps: int) -> tuple[Optimizer, LambdaLR]:
         """The optimiser, and its schedule, which is stepped after every optimiser step."""
-        optimizer = self.optimizer(list(parameter_groups(model, self.weight_decay)), lr=self.lr)
+        decay = self.weight_decay, self.decay_vectors, self.not_decayed
+        groups = list(parameter_groups(model, *decay, self.layer_decay))
+        optimizer = self.optimizer(groups, lr=self.lr * self.scale)
+        factors = [
+            lambda step, slower=group["rate"]: (
+                slower * self.rate(step, num_steps, steps_per_epoch) / self.lr / self.scale
+            )
+            for group in groups
+        ]
+        return optimizer, LambdaLR(optimizer, factors)
+
+    def rate(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
+        """The rate of a step, counted from 0: linear from `warmup_lr` to what the schedule gives, then that."""
         warmup = round(self.warmup_epochs * steps_per_epoch)
-        return optimizer, LambdaLR(optimizer, lambda step: self.rate(step, warmup, num_steps) / self.lr)
-
-    def rate(self, step: int, warmup: int, num_steps: int) -> float:
-        """The rate of a step, counted from 0: linear from `warmup_lr` to `lr`, then half a cosine to `end_lr`."""
+        rate = self.schedule.rate(self.lr, step, warmup, num_steps, steps_per_epoch)
         if step < warmup:
-            return self.warmup_lr + (self.lr - self.warmup_lr) * step / warmup
-        done = min((step - warmup) / max(num_steps - 1 - warmup, 1), 1.0)
-        return self.end_lr + (self.lr - self.end_lr) * 0.5 * (1 + math.cos(math.pi * done))
+            rate = self.warmup_lr + (rate - self.warmup_lr) * step / warmup
+        return rate * self.scale
 
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> Iterator[dict]:
-    """Two groups: with weight decay, and without it for what is one-dimensional, a position or a token."""
-    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    kept = [(n, p) for n, p in trained if p.ndim <= 1 or NOT_DECAYED & set(n.split("."))]
-    names = {name for name, _ in kept}
-    yield {"params": [p for n, p in trained if n not in names], "weight_decay": weight_decay}
-    yield {"params": [p for _, p in kept], "weight_decay": 0.0}
+    def told(self) -> str:
+        """One line: the optimiser and the rate it reaches."""
+        scaled = f" = {self.lr:g} x {self.total_batch} / {self.base_batch} clips" if self.base_batch else ""
+        slower = f", x {self.layer_decay:g} a layer" if self.layer_decay != 1 else ""
+        only = f", trains only {', '.join(self.trained)}" if self.trained else ""
+        name = getattr(self.optimizer, "func", self.optimizer).__name__
+        return f"{name}, lr {self.lr * self.scale:g}{scaled}{slower}, weight decay {self.weight_decay:g}{only}"
 
 
 def accumulation(total_batch: int, batch_size: int, devices: int, repeats: int) -> int:

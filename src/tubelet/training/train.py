@@ -55,10 +55,12 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
         config = build.save_config(cfg)
         carried = {"config": config, "classes": catalogue.classes}
         quarantine = build.build_quarantine(cfg, catalogue)
-        classifier = Classifier(predictor, quarantine, build.build(cfg.optim), on_batches, carried)
+        optim = build.build(cfg.optim)
+        classifier = Classifier(predictor, quarantine, optim, on_batches, carried)
         trainer = build.build_trainer(cfg, progress_bar=sys.stderr.isatty())
         build.check_ranks(trainer, catalogue, ("val", "test"))
         _announce(cfg, catalogue, record["parameters"], trainer)
+        log.info("optimiser: %s", optim.told())
         try:
             for logger in trainer.loggers:
                 if not isinstance(logger, L.pytorch.loggers.CSVLogger):

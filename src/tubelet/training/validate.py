@@ -37,7 +37,10 @@ ALSO_RIGHT: dict[str, list] = {
         {"_target_": f"tubelet.video.sampling.{name}", "_partial_": True} for name in ("Dense", "Segments")
     ],
     "views.starts": [{"_target_": f"tubelet.video.sampling.{name}"} for name in ("FirstToLast", "FirstOfEachPart")],
-    "optim.clip_norm": [None],
+    "optim.clip_norm": [None, 1.0],
+    "optim.base_batch": [None, 512],
+    "optim.trained": [None, ["head"]],
+    "optim.schedule": [{"_target_": "tubelet.training.schedules.Steps", "epochs": [11, 14], "factors": [0.1, 0.01]}],
     "trainer.max_epochs": [None],  # where trainer.max_steps ends the run
 }
 SIZES = ("model.", "clip.", "views.")  # whose numbers keep the sign that they have in conf/
