@@ -11,7 +11,6 @@ from tubelet.training.groups import parameter_groups, train_only
 from tubelet.training.optim import Optim, accumulation
 from tubelet.training.schedules import Cosine, Steps
 
-
 COSINE = Cosine(end_lr=0.1, after_warmup=True)
 
 
