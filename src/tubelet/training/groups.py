@@ -43,8 +43,8 @@ def parameter_groups(
 def layers(model: nn.Module) -> tuple[dict[str, int], int]:
     """Parameter -> its layer, and the last layer.
 
-    As in BEiT, what comes before the first block is 0, and blocks count from 1. What comes after the last block (norm, head) is the last layer; what lies between two encoders belongs to the block
-    before it.
+    As in BEiT, what comes before the first block is 0, and blocks count from 1. What comes after the last block (norm,
+    head) is the last layer; what lies between two encoders belongs to the block before it.
     """
     blocks = [name for name, _ in model.named_modules() if name.rpartition(".")[0].rpartition(".")[2] == "blocks"]
     last, passed, found = len(blocks) + 1, 0, {}
