@@ -42,18 +42,21 @@ def batches(root: str, overrides: list[str]) -> Iterator[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory while clips are loaded.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", help="where the motion videos are, or are to be generated")
-    parser.add_argument("--clips", type=int, default=20_000, help="how many to load")
+    parser.add_argument("--clips", type=int, default=20_000, help="how many to load (%(default)s)")
     told, overrides = parser.parse_known_args()
-    loaded, held, started = 0, [], 0.0
+    if told.clips < 2 * EVERY:
+        parser.error(f"--clips {told.clips}: growth shows from {2 * EVERY} clips on")
+    loaded, held, counted, started = 0, [], 0, 0.0
     print(f"{'clips':>8}{'resident':>12}{'clips/s':>10}")
     for number in batches(told.root, overrides):
-        started = started or time.monotonic()  # generating the videos is no part of it
         before, loaded = loaded, loaded + number
+        if not before:  # the videos, which may have been generated, and the workers are there: speed counts from here
+            counted, started = loaded, time.monotonic()
         if loaded // EVERY > before // EVERY:
             held.append(resident_mb())
-            print(f"{loaded:8}{held[-1]:9.1f} MB{loaded / (time.monotonic() - started):10.0f}", flush=True)
+            print(f"{loaded:8}{held[-1]:9.1f} MB{(loaded - counted) / (time.monotonic() - started):10.0f}", flush=True)
         if loaded >= told.clips:
             break
     grown = max(held) - held[0]

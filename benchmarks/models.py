@@ -86,9 +86,9 @@ def limit_in_words(flops: int, limit: float, device: str) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="default: %(default)s")
     parser.add_argument("--models", default=",".join(CASES), help="default: all, %(default)s")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of a reading of each, in turns; default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="of a CPU; one is timed by its own time")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast, weights in fp32")
     parser.add_argument(

@@ -1,47 +1,40 @@
 """CPU time of each reader on files of your own: the same random clips, readers in turns, beside plain decord.
 
-python benchmarks/readers.py path/to/files... [--rounds 5] [--frames 16] [--stride 4] [--clips 4]
+    python benchmarks/readers.py path/to/files... [--rounds 5] [--frames 16] [--stride 4] [--clips 4]
 
 Plain decord is what most code bases do: VideoReader with one thread, get_batch, whether or not it is exact. A reader is
-exact on a file if each clip read here has the pictures of linear reading. What `pyav + index` and `auto + index` know
-is what `tubelet scan` would write.
+exact on a file if it counts as many frames as linear reading and each frame that it gives here is the right one: at
+most 1 grey level on average from that of linear reading, and nearer to it than to the frames beside it. `+ index` is
+with what `tubelet scan` finds out about the file. Every other round goes through the readers backwards. Times are of
+the process, all its threads, for opening, reading and closing, at the size of the file; a ratio is of two times of one
+round. Printed are medians over the rounds, with their ranges.
 """
 
 import argparse
-import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from random import Random
 
 import torch
+from torch import Tensor
 
-from tubelet.video.decord import SeekingReader
-from tubelet.video.index import Entry, state_of
-from tubelet.video.open import open_seeking, open_video
-from tubelet.video.pyav import LinearReader, read_header
+from tubelet.video.decord import SeekingReader, has_decord
+from tubelet.video.index import Entry
+from tubelet.video.open import open_video
+from tubelet.video.probe import probe
+from tubelet.video.pyav import LinearReader
 from tubelet.video.reader import DecodeError, Reader
 
-DIFFER = 1.0  # grey levels on average, between versions of FFmpeg; the wrong frame is further away
+DIFFER = 1.0  # grey levels on average, between versions of FFmpeg
+PLAIN = "plain decord"
+Open = Callable[[], Reader]
 
 
-def scanned(path: str) -> Entry:
-    """What an index says of a file."""
-    header = read_header(path)
-    with LinearReader(path) as linear:
-        num_frames, fps = linear.num_frames, linear.fps
-    with open_seeking(path, "pyav_seek", header) as seeking:
-        exact = header.seekable and seeking.num_frames == num_frames
-    size, changed = state_of(path)
-    keys = header.key_frames or (0,)
-    return Entry(path, size, changed, num_frames=num_frames, fps=fps, key_frames=keys, exact={"pyav_seek": exact})
-
-
-def contestants(path: str) -> dict[str, Callable[[], Reader]]:
-    """Name -> opens the file; those that refuse it are left out."""
-    entry = scanned(path)
-    opened: dict[str, Callable[[], Reader]] = {
-        "plain decord": lambda: SeekingReader(path, entry.fps),
+def contestants(path: str, entry: Entry) -> dict[str, Open]:
+    """Name -> opens the file."""
+    opened: dict[str, Open] = {
         "auto": lambda: open_video(path),
         "auto + index": lambda: open_video(path, "auto", entry),
         "pyav": lambda: open_video(path, "pyav"),
@@ -50,81 +43,105 @@ def contestants(path: str) -> dict[str, Callable[[], Reader]]:
         "decord": lambda: open_video(path, "decord"),
         "torchcodec": lambda: open_video(path, "torchcodec"),
     }
-    able = {}
-    for name, make in opened.items():
-        try:
-            with make() as reader:
-                reader.read([0])
-            able[name] = make
-        except (DecodeError, ValueError) as error:
-            print(f"  {name} is left out: {error}")
-    return able
+    if has_decord():
+        return {PLAIN: lambda: SeekingReader(path, entry.fps), **opened}
+    del opened["decord"]
+    print("  without decord, which is not installed")
+    return opened
 
 
-def exact(make: Callable[[], Reader], path: str, clips: list[list[int]]) -> bool:
-    """Whether a reader, opened afresh for each clip, gives the frames of linear reading and counts as many."""
-    with LinearReader(path) as linear:
-        for clip in clips:
-            with make() as reader:
-                given, expected = reader.read(clip).float(), linear.read(clip).float()
-                differ = (given - expected).abs().mean(dim=(1, 2, 3)).max()
-                if differ > DIFFER or reader.num_frames != linear.num_frames:
-                    return False
-    return True
+def examine(opened: dict[str, Open], path: str, num_frames: int, clips: Iterable[Sequence[int]]) -> dict[str, bool]:
+    """Name -> whether exact, in each of the clips; readers that refuse one are left out."""
+    exact = dict.fromkeys(opened, True)
+    for clip in clips:
+        around = sorted({i + step for i in clip for step in (-1, 0, 1)} & set(range(num_frames)))
+        with LinearReader(path) as linear:
+            reference = dict(zip(around, linear.read(around), strict=True))
+        for name in list(exact):
+            try:
+                with opened[name]() as reader:
+                    right = all(is_frame(image, reference, i) for image, i in zip(reader.read(clip), clip, strict=True))
+                    exact[name] &= right and reader.num_frames == num_frames
+            except (DecodeError, ValueError) as error:  # ValueError: a reader that is not installed
+                print(f"  {name} is left out: {error}")
+                del exact[name]
+    return exact
 
 
-def seconds(make: Callable[[], Reader], clips: list[list[int]]) -> float:
-    """CPU seconds a clip: opened, read and closed as in training."""
+def is_frame(image: Tensor, reference: dict[int, Tensor], i: int) -> bool:
+    """Whether uint8 (C, H, W) is frame i of the reference, which has the frames beside it too."""
+
+    def difference(j: int) -> float:
+        return (image.short() - reference[j].short()).abs().float().mean().item()
+
+    beside = [j for j in (i - 1, i + 1) if j in reference and not reference[j].equal(reference[i])]
+    return difference(i) <= DIFFER and all(difference(i) < difference(j) for j in beside)
+
+
+def cpu_ms(make: Open, clips: Sequence[Sequence[int]]) -> float:
+    """Of a clip, on average."""
     start = time.process_time()
     for clip in clips:
         with make() as reader:
             reader.read(clip)
-    return (time.process_time() - start) / len(clips)
+    return 1000 * (time.process_time() - start) / len(clips)
 
 
-def compare(path: str, options: argparse.Namespace) -> dict[str, tuple[bool, list[float]]]:
-    """Name -> whether exact, CPU milliseconds a clip in each round."""
-    with LinearReader(path) as linear:
-        num_frames = linear.num_frames
-    span = (options.frames - 1) * options.stride
-    draw = random.Random(0)
-    starts = [
-        [draw.randint(0, max(num_frames - 1 - span, 0)) for _ in range(options.clips)] for _ in range(options.rounds)
-    ]
-    rounds = [
-        [[min(s + options.stride * i, num_frames - 1) for i in range(options.frames)] for s in row] for row in starts
-    ]
-    able = contestants(path)
-    right = {name: exact(make, path, rounds[0] + rounds[-1]) for name, make in able.items()}
-    taken: dict[str, list[float]] = {name: [] for name in able}
-    for clips in rounds:
-        for name, make in able.items():
-            taken[name].append(1000 * seconds(make, clips))
-    return {name: (right[name], taken[name]) for name in able}
+def draw_rounds(num_frames: int, told: argparse.Namespace) -> list[list[list[int]]]:
+    """Frame numbers of the clips of each round, from random starts."""
+    draw, span = Random(0), (told.frames - 1) * told.stride
+    starts = [[draw.randint(0, max(num_frames - 1 - span, 0)) for _ in range(told.clips)] for _ in range(told.rounds)]
+    return [[[min(s + told.stride * i, num_frames - 1) for i in range(told.frames)] for s in row] for row in starts]
+
+
+def compare(path: str, told: argparse.Namespace) -> None:
+    """Print a line for each reader. Raises OSError, or DecodeError where nothing reads the file."""
+    *_, entry = probe(path)
+    if entry.reason:
+        raise DecodeError(path, entry.stage, entry.reason)
+    opened, rounds = contestants(path, entry), draw_rounds(entry.num_frames, told)
+    exact = examine(opened, path, entry.num_frames, [clip for clips in rounds for clip in clips])
+    taken: dict[str, list[float]] = {name: [] for name in exact}
+    for number, clips in enumerate(rounds):
+        for name in reversed(exact) if number % 2 else exact:
+            taken[name].append(cpu_ms(opened[name], clips))
+    fastest = min((name for name in exact if exact[name]), key=lambda name: statistics.median(taken[name]))
+    print(f"  {'':13} {'CPU ms a clip':24} {PLAIN + ' / this':24} {fastest + ', the fastest exact / this'}")
+    for name, own in taken.items():
+        columns = [f"{name:13} {spread(own, '.1f'):24}"]
+        for other in (PLAIN, fastest):
+            ratios = [theirs / ours for theirs, ours in zip(taken.get(other, []), own, strict=other in taken)]
+            columns.append(f"{spread(ratios, '.2f') if ratios else '-':24}")
+        print(f"  {' '.join(columns)} {'exact' if exact[name] else 'NOT EXACT'}", flush=True)
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=4, help="of each round")
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--stride", type=int, default=4)
-    options = parser.parse_args()
+    for name, value, words in (
+        ("--rounds", 5, "in which each reader has its turn"),
+        ("--clips", 4, "of each round"),
+        ("--frames", 16, "of each clip"),
+        ("--stride", 4, "frames of the file from one of a clip to the next"),
+    ):
+        parser.add_argument(name, type=int, default=value, help=f"{words} (%(default)s)")
+    told = parser.parse_args()
+    if min(told.rounds, told.clips, told.frames, told.stride) < 1:
+        parser.error("--rounds, --clips, --frames and --stride are at least 1")
     torch.set_num_threads(1)
-    for path in options.files:
-        print(f"{path.name}: CPU ms a clip of {options.frames} frames, stride {options.stride}", flush=True)
-        found = compare(str(path), options)
-        median = {name: statistics.median(taken) for name, (_, taken) in found.items()}
-        fastest = min(median[name] for name, (right, _) in found.items() if right)
-        for name, (right, taken) in found.items():
-            ratios = [plain / own for plain, own in zip(found["plain decord"][1], taken, strict=True)]
-            print(
-                f"  {name:13} {median[name]:6.1f} ({min(taken):.1f} to {max(taken):.1f})  "
-                f"{statistics.median(ratios):.2f} x plain decord ({min(ratios):.2f} to {max(ratios):.2f})  "
-                f"{fastest / median[name]:.2f} of the fastest exact  {'exact' if right else 'NOT EXACT'}",
-                flush=True,
-            )
+    for path in told.files:
+        print(
+            f"{path.name}: clips of {told.frames} frames, stride {told.stride}, {told.rounds} rounds",
+            flush=True,
+        )
+        try:
+            compare(str(path), told)
+        except (DecodeError, OSError) as error:
+            print(f"  left out: {error}")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_profile_of_a_product_writes_csv_and_plot_and_names_the_sizes_that_are_r
 
 def test_recomputed_blocks_are_counted_as_keeping_less(call, tmp_path):
     call(profile, TINY, "activation_checkpointing=false,true")
-    plain, less = (int(row["kept_bytes"]) for row in read(tmp_path / "cost.csv"))
+    plain, less = (int(row["kept_bytes"]) for row in read(tmp_path / "runs/profile/cost.csv"))
     assert less < plain / 3
 
 
@@ -102,7 +102,9 @@ def test_errors_of_profile_are_one_line(call):
 def test_a_job_that_cannot_be_composed_or_built_leaves_the_others_of_a_product(call, tmp_path):
     refused = "3 of 4 could not be counted; see above"
     told = call(profile, "model=vivit_joint_tiny,mvit_tiny", "model.tubelet=[4,8,8],[0,8,8]", error=refused)
-    assert [row["model"] for row in read(tmp_path / "cost.csv")] == ["vivit_joint_tiny model.tubelet=[4,8,8]"]
+    assert [row["model"] for row in read(tmp_path / "runs/profile/cost.csv")] == [
+        "vivit_joint_tiny model.tubelet=[4,8,8]"
+    ]
     assert "model.tubelet=[0,8,8]: 0 is not a positive number" in told
     assert told.count("model.tubelet: there is no such key") == 2  # of mvit_tiny
 
@@ -149,6 +151,18 @@ def test_table_joins_seeds_names_what_differs_and_tells_failures(call, tmp_path)
     assert [row["name"] for row in written] == ["optim.lr=1", "optim.lr=2", "optim.lr=3"]
     cost = profile.measure(profile.composed([TINY, "model.num_classes=8"]))
     assert (int(written[0]["parameters"]), int(written[0]["macs"])) == (cost.parameters, cost.macs())
+
+
+def test_table_shows_long_names_without_their_middle_and_writes_them_whole(call, tmp_path):
+    overrides = [[f"optim.lr={lr}", f"data.root={'x' * 60}/{lr}"] for lr in (1, 2)]
+    for number, typed in enumerate(overrides):
+        make_run(tmp_path, number, 0, overrides=typed)
+    lines = call(table, tmp_path).splitlines()
+    shown = [f"optim.lr={lr} data.root=xxxxxxxxx…xxxxxxxxxxxxxxxxxxxxxxxxxxxx/{lr}" for lr in (1, 2)]
+    assert [line.split("|")[1].strip() for line in lines[2:4]] == shown
+    assert [row["name"] for row in read(tmp_path / "table.csv")] == [" ".join(typed) for typed in overrides]
+    alike = [f"{'x' * 40}{middle}{'x' * 40}" for middle in "ab"]
+    assert table.elided(alike) == alike
 
 
 def test_table_counts_a_seed_once_however_often_it_was_run(call, tmp_path):

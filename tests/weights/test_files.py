@@ -109,7 +109,54 @@ def test_an_empty_file_is_told(name, tmp_path):
         read_weights(tmp_path / name)
 
 
-@pytest.mark.parametrize("text", ["hello", "# a page without its first line <html>"])
+@pytest.mark.parametrize("name", ["model.py", "a.pth", "a.safetensors", "a.npz", "checkpoint"])
+def test_a_text_is_told_with_its_beginning(name, tmp_path):
+    (tmp_path / name).write_text("import torch\r\nnn = torch.nn\n")
+    with pytest.raises(ValueError, match=r"^it is a text, not weights; it begins with 'import torch'$"):
+        read_weights(tmp_path / name)
+
+
+def test_a_file_that_git_lfs_has_not_fetched_is_told(tmp_path):
+    (tmp_path / "a.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(ValueError, match=r"^it is what Git LFS leaves in the place of a file; .*: git lfs pull$"):
+        read_weights(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_of_torch_named_safetensors_is_told_as_torchs(zipped, tmp_path):
+    torch.save(STATE, tmp_path / "a.safetensors", _use_new_zipfile_serialization=zipped)
+    message = "its name says safetensors, but by its first bytes it is a file of torch, whose names end in .pt"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        read_weights(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.npz", "model"])
+def test_a_file_of_safetensors_with_another_name_is_told(name, tmp_path):
+    save_file(STATE, tmp_path / name)
+    with pytest.raises(
+        ValueError, match=r"^it is a file of safetensors by .*; give its name the ending \.safetensors$"
+    ):
+        read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.safetensors", "its name says safetensors, but by its first bytes it is something else"),
+        ("a.npz", r"its name says \.npz, but its first bytes are not those of one"),
+        (
+            "video.mp4",
+            "by its first bytes it is none of what is read: torch's files, safetensors, .npz, flax's msgpack",
+        ),
+    ],
+)
+def test_a_video_in_the_place_of_weights_is_told(name, message, tmp_path):
+    (tmp_path / name).write_bytes(b"\x00\x00\x00\x20ftypisom" + bytes(100))
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["\x00hello", "\x00" * 100])
 def test_what_is_no_file_of_torch_is_told_without_the_advice_to_run_it(text, tmp_path):
     (tmp_path / "a.pth").write_text(text)
     message = "it cannot be read as weights alone, and nothing else in a file is run: it is cut, or not torch's"
@@ -139,9 +186,10 @@ def test_a_cut_npz_and_one_that_is_an_array_are_told(tmp_path):
     (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-200])
     with open(tmp_path / "array.npz", "wb") as file:
         np.save(file, np.ones(3))
-    for name in ("cut.npz", "array.npz"):
-        with pytest.raises(ValueError, match=f"^{NO_NPZ}$"):
-            read_weights(tmp_path / name)
+    with pytest.raises(ValueError, match=f"^{NO_NPZ}$"):
+        read_weights(tmp_path / "cut.npz")
+    with pytest.raises(ValueError, match=r"^its name says \.npz, but its first bytes are not those of one$"):
+        read_weights(tmp_path / "array.npz")
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.pyth", "a.pth", "a.safetensors", "checkpoint"])

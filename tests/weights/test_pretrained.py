@@ -403,9 +403,7 @@ def test_a_folder_without_weights_and_a_file_that_is_none_are_told(tmp_path):
     )
     (tmp_path / "a.pth").write_text("hello")
     message = told(ValueError, joint(), {"pretrained": str(tmp_path / "a.pth")}, HALF)
-    assert message.startswith(
-        f"model.pretrained={tmp_path}/a.pth: it cannot be read as weights alone, and nothing else"
-    )
+    assert message.startswith(f"model.pretrained={tmp_path}/a.pth: it is a text, not weights; ")
 
 
 @pytest.fixture

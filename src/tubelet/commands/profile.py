@@ -15,8 +15,8 @@ HELP = """usage: tubelet profile model=NAME [overrides of conf/train.yaml] [--ou
 Counts parameters, multiply-accumulates (MACs), tokens and the activations that a training step keeps, of a model with
 400 classes (model.num_classes=...) in conf/model.
 
-Values separated by commas give the product of all, as in a sweep, with cost.csv and cost.png, the cost over the frames
-T of a clip and over the tokens N of a frame with the slopes of log over log:
+Values separated by commas give the product of all, as in a sweep, with cost.csv and cost.png in runs/profile or in the
+FOLDER of --out: the cost over the frames T of a clip and over the tokens N of a frame, with the slopes of log over log:
 
     tubelet profile model=vivit_joint,timesformer clip.num_frames=8,16,32 clip.crop=112,224
 
@@ -42,13 +42,12 @@ SCALES = {"parameters": 1e6, "kept_bytes": 2**20}  # beside MACs, which are in G
 
 def run() -> None:
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--out", type=Path, default=Path("."))
+    parser.add_argument("--out", type=Path, default=Path("runs", "profile"))
     told, overrides = parser.parse_known_args()
     if not overrides or {"-h", "--help"} & set(overrides):
         print(HELP)
         return
     with told_in_one_line():
-        told.out.mkdir(parents=True, exist_ok=True)
         if overrides == ["note"]:
             _note(told.out)
             return
@@ -203,6 +202,7 @@ def _short(value: float) -> str:
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

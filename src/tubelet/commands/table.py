@@ -9,6 +9,7 @@ from pathlib import Path
 
 ABOUT = """Compare all training runs in a folder and below. Runs that differ in their seed only are one row: the mean
 of their test top-1 and the standard deviation between them. MACs are those of one clip, as published (docs/cost.md)."""
+NAME_LETTERS = 61  # of a run's name on the screen
 HEADS = (
     "run",
     "test top-1",
@@ -35,7 +36,8 @@ def run() -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     rows = compare(runs)
-    print_markdown([HEADS, *(cells(row) for row in rows)])
+    names = elided([row.name for row in rows])
+    print_markdown([HEADS, *((name, *cells(row)) for name, row in zip(names, rows, strict=True))])
     print()
     for one in runs:
         if not one.finished:
@@ -55,10 +57,9 @@ def run() -> None:
 
 
 def cells(row) -> tuple[str, ...]:
-    """A row of the comparison as text; what is not known is '-'."""
+    """A row of the comparison as text, without its name; what is not known is '-'."""
     spread = "" if row.top1_spread is None else f" ± {row.top1_spread:.4f}"
     return (
-        row.name,
         shown(row.top1, ".4f") + spread,
         str(row.seeds),
         shown(row.val_top1, ".4f"),
@@ -68,6 +69,13 @@ def cells(row) -> tuple[str, ...]:
         shown(row.peak_memory_mib, ".0f"),
         row.not_finished or "-",
     )
+
+
+def elided(names: list[str]) -> list[str]:
+    """Long names without their middle, or as they are where two would then look alike. table.csv has them whole."""
+    half = (NAME_LETTERS - 1) // 2
+    short = [f"{name[:half]}…{name[-half:]}" if len(name) > NAME_LETTERS else name for name in names]
+    return short if len(set(short)) == len(set(names)) else names
 
 
 def shown(value: float | None, form: str, scale: float = 1) -> str:

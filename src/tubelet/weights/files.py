@@ -15,6 +15,8 @@ from torch import Tensor
 from tubelet.weights.msgpack import unpack
 
 RECORD = "tubelet"  # the key under which a checkpoint of ours holds what rebuilds it
+MAP_BEGINS = {*range(0x80, 0x90), 0xDE, 0xDF}  # of msgpack: flax's files are one map
+TORCH = (b"PK", b"\x80")  # how its files begin, zipped and as before 2020
 # Under which published checkpoints hold the model, beside the optimiser and what else they have.
 NESTED = ("model_state", "state_dict", "model", "module", "model_state_dict", "net")
 
@@ -34,17 +36,39 @@ def read_weights(path: Path) -> Weights:
     """Raises ValueError, with the reason in one line, where the file is not a file of weights."""
     with open(path, "rb") as file:
         head = file.read(64)
-    if not head:
-        raise ValueError("it is empty, of 0 bytes; download or copy it again")
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ValueError("it is a web page, not weights; download the file that the page shows")
+    _refuse_other_kinds(head, path.suffix)
     if path.suffix == ".safetensors":
         return Weights(_safetensors(path), _settings(path.parent))
     if path.suffix == ".npz":
         return Weights(_numpy(path))
-    if head.startswith((b"PK", b"\x80")) or path.suffix in (".pt", ".pth", ".pyth", ".bin", ".ckpt", ".tar"):
+    if head.startswith(TORCH) or path.suffix in (".pt", ".pth", ".pyth", ".bin", ".ckpt", ".tar"):
         return _torch(path)
+    if head[0] not in MAP_BEGINS:
+        raise ValueError(
+            "by its first bytes it is none of what is read: torch's files, safetensors, .npz, flax's msgpack"
+        )
     return Weights(flattened(unpack(path.read_bytes())))
+
+
+def _refuse_other_kinds(head: bytes, suffix: str) -> None:
+    """Raises ValueError where the first bytes are of no file of weights, or of another kind than its name says."""
+    if not head:
+        raise ValueError("it is empty, of 0 bytes; download or copy it again")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ValueError("it is a web page, not weights; download the file that the page shows")
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError("it is what Git LFS leaves in the place of a file; fetch the file itself: git lfs pull")
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+        line = head.decode().strip().partition("\n")[0].rstrip()
+        raise ValueError(f"it is a text, not weights; it begins with {line!r}")
+    safetensors = head[8:9] == b"{" and not head.startswith(b"PK")  # 8 bytes for the length of its JSON, then that
+    if safetensors and suffix != ".safetensors" and head[9:10] == b'"':
+        raise ValueError("it is a file of safetensors by its first bytes; give its name the ending .safetensors")
+    if suffix == ".safetensors" and not safetensors:
+        kind = "a file of torch, whose names end in .pt" if head.startswith(TORCH) else "something else"
+        raise ValueError(f"its name says safetensors, but by its first bytes it is {kind}")
+    if suffix == ".npz" and not head.startswith(b"PK"):
+        raise ValueError("its name says .npz, but its first bytes are not those of one")
 
 
 def _torch(path: Path) -> Weights:
