@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from tubelet.video.decord import SeekingReader, has_decord
 from tubelet.video.index import Entry
-from tubelet.video.open import open_video
+from tubelet.video.open import READERS, open_video
 from tubelet.video.probe import probe
 from tubelet.video.pyav import LinearReader
 from tubelet.video.reader import DecodeError, Reader
@@ -34,18 +35,11 @@ Open = Callable[[], Reader]
 
 def contestants(path: str, entry: Entry) -> dict[str, Open]:
     """Name -> opens the file."""
-    opened: dict[str, Open] = {
-        "auto": lambda: open_video(path),
-        "auto + index": lambda: open_video(path, "auto", entry),
-        "pyav": lambda: open_video(path, "pyav"),
-        "pyav + index": lambda: open_video(path, "pyav", entry),
-        "pyav_seek": lambda: open_video(path, "pyav_seek"),
-        "decord": lambda: open_video(path, "decord"),
-        "torchcodec": lambda: open_video(path, "torchcodec"),
-    }
+    installed = [name for name in READERS if name != "frames" and (name != "decord" or has_decord())]
+    opened: dict[str, Open] = {name: partial(open_video, path, name) for name in installed}
+    opened |= {f"{name} + index": partial(open_video, path, name, entry) for name in ("auto", "pyav")}
     if has_decord():
         return {PLAIN: lambda: SeekingReader(path, entry.fps), **opened}
-    del opened["decord"]
     print("  without decord, which is not installed")
     return opened
 
