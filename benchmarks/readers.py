@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from tubelet.video.decord import SeekingReader, has_decord
-from tubelet.video.index import Entry
+from tubelet.video.index import Known
+from tubelet.video.known import known_of
 from tubelet.video.open import READERS, open_video
 from tubelet.video.probe import probe
 from tubelet.video.pyav import LinearReader
@@ -33,13 +34,13 @@ PLAIN = "plain decord"
 Open = Callable[[], Reader]
 
 
-def contestants(path: str, entry: Entry) -> dict[str, Open]:
+def contestants(path: str, known: Known) -> dict[str, Open]:
     """Name -> opens the file."""
     installed = [name for name in READERS if name != "frames" and (name != "decord" or has_decord())]
     opened: dict[str, Open] = {name: partial(open_video, path, name) for name in installed}
-    opened |= {f"{name} + index": partial(open_video, path, name, entry) for name in ("auto", "pyav")}
+    opened |= {f"{name} + index": partial(open_video, path, name, known) for name in ("auto", "pyav")}
     if has_decord():
-        return {PLAIN: lambda: SeekingReader(path, entry.fps), **opened}
+        return {PLAIN: lambda: SeekingReader(path, known.fps), **opened}
     print("  without decord, which is not installed")
     return opened
 
@@ -93,7 +94,7 @@ def compare(path: str, told: argparse.Namespace) -> None:
     *_, entry = probe(path)
     if entry.reason:
         raise DecodeError(path, entry.stage, entry.reason)
-    opened, rounds = contestants(path, entry), draw_rounds(entry.num_frames, told)
+    opened, rounds = contestants(path, known_of(entry)), draw_rounds(entry.num_frames, told)
     exact = examine(opened, path, entry.num_frames, [clip for clips in rounds for clip in clips])
     taken: dict[str, list[float]] = {name: [] for name in exact}
     for number, clips in enumerate(rounds):

@@ -35,8 +35,8 @@ def test_batches_are_the_same_with_and_without_an_index(root, tmp_path):
     paths = [str(path) for path in indexed.glob("*/*/*.mp4")]
     update_index(indexed / INDEX_NAME, paths, num_workers=2, seconds=60)
     plain, known = data_in(root), data_in(indexed)
-    assert plain.train_set.index == {}
-    assert set(known.train_set.index) == set(paths)
+    assert len(plain.train_set.index) == 0
+    assert len(known.train_set.index) == len(paths) == 24
     for name in ("train_set", "val_set", "test_set"):
         for i in range(8):
             expected, found = (getattr(data, name)[Draw(3, i)] for data in (plain, known))
@@ -50,7 +50,7 @@ def test_the_index_is_found_by_absolute_path_wherever_the_run_is_started(root, t
     update_index(tmp_path / "index.jsonl", paths, num_workers=2, seconds=60)
     monkeypatch.chdir(root.parent)
     index = data_in("motion", f"data.index={tmp_path / 'index.jsonl'}").train_set.index
-    assert set(index) == {os.path.relpath(path) for path in paths}
+    assert all(index.get(os.path.relpath(path)).num_frames == 16 for path in paths)
 
 
 def test_an_index_that_is_named_and_not_there_is_an_error(root):

@@ -11,7 +11,8 @@ import torch
 
 from tubelet.video.annotations import Video
 from tubelet.video.dataset import VideoDataset
-from tubelet.video.index import INDEX_NAME, Entry, append_entries, find_index, read_index, state_of
+from tubelet.video.index import INDEX_NAME, Entry, Known, append_entries, find_index, read_index, state_of
+from tubelet.video.known import KnownVideos
 from tubelet.video.open import open_video
 from tubelet.video.order import Draw
 from tubelet.video.reader import DecodeError
@@ -39,6 +40,7 @@ def entry(tmp_path: Path) -> Entry:
         codec="h264",
         key_frames=(0, 24, 48),
         exact={"decord": True},
+        versions={"decord": "decord 0.5.2"},
     )
 
 
@@ -104,7 +106,7 @@ def test_the_index_in_root_is_used_where_none_is_named_and_a_named_one_must_be_t
     assert find_index(str(tmp_path), str(other)) == other
 
 
-def dataset(videos: list[Video], index: dict[str, Entry] | None, skip_errors: bool = False) -> VideoDataset:
+def dataset(videos: list[Video], index: KnownVideos | None, skip_errors: bool = False) -> VideoDataset:
     views = TestViews(Dense(4, 3, None), 32, 24, 2, 1, FirstToLast())
     return VideoDataset(videos, views.sample, forward, views.transform, 0, "auto", skip_errors, index=index)
 
@@ -112,7 +114,7 @@ def dataset(videos: list[Video], index: dict[str, Entry] | None, skip_errors: bo
 def test_what_is_broken_by_the_index_is_read_all_the_same_where_it_can_be(videos: list[Video]):
     """What went wrong in a scan may have been the machine's fault: a time limit, memory, too many open files."""
     path = videos[0].path
-    index = {path: Entry(path, *state_of(path), stage="decode", reason="as the index says")}
+    index = KnownVideos([Entry(path, *state_of(path), stage="decode", reason="as the index says")])
     known, plain = (dataset(videos[:1], one)[Draw(0, 0)] for one in (index, None))
     assert torch.equal(known["video"], plain["video"])
     assert known["failure"] == plain["failure"] == ""
@@ -123,9 +125,9 @@ def test_an_entry_can_forbid_decord_to_seek_and_cannot_allow_it(closed_groups: s
     opened = {"x264-params": "keyint=24:open-gop=1:bframes=3:scenecut=0"}
     unproven = files.write(str(tmp_path / "open.mp4"), range(90), **opened)
     for path, says in ((closed_groups, False), (unproven, True)):
-        entry = Entry(path, *state_of(path), num_frames=90, key_frames=(0, 24), exact={"decord": says})
+        known = Known(*state_of(path), 90, 25.0, True, {"decord": says})
         with pytest.raises(DecodeError, match="decord's seeking is not proven exact"):
-            open_video(path, "decord", entry)
+            open_video(path, "decord", known)
 
 
 def test_names_that_are_not_utf8_are_kept(tmp_path: Path):
@@ -133,6 +135,24 @@ def test_names_that_are_not_utf8_are_kept(tmp_path: Path):
     path.write_bytes(b"a video")
     append_entries(tmp_path / INDEX_NAME, [Entry(str(path), *state_of(str(path)))])
     assert read_index(tmp_path / INDEX_NAME)[str(path)].is_current()
+
+
+def test_a_scan_tries_readers_of_another_version_again_and_nothing_else(closed_groups: str, tmp_path: Path):
+    file, path = tmp_path / INDEX_NAME, str(shutil.copy(closed_groups, tmp_path / "a.mp4"))
+    whole = update_index(file, [path], num_workers=1, seconds=60)[path]
+    old = replace(whole, digest="kept", exact={"pyav_seek": False}, versions={"pyav_seek": "PyAV 9.0.0"})
+    append_entries(file, [old])
+    assert update_index(file, [path], 1, 60)[path] == replace(whole, digest="kept")
+    before = file.read_bytes()
+    assert update_index(file, [path], 1, 60)[path] == replace(whole, digest="kept")
+    assert file.read_bytes() == before
+
+
+def test_an_entry_of_which_no_reader_was_tried_is_made_anew(closed_groups: str, tmp_path: Path):
+    file, path = tmp_path / INDEX_NAME, str(shutil.copy(closed_groups, tmp_path / "a.mp4"))
+    append_entries(file, [Entry(path, *state_of(path), num_frames=3, key_frames=(0,), exact={"pyav_seek": True})])
+    found = update_index(file, [path], num_workers=1, seconds=60)[path]
+    assert (found.num_frames, found.key_frames) == (90, (0, 24, 48, 72))
 
 
 def test_what_could_not_be_read_is_looked_at_again(videos: list[Video], tmp_path: Path):

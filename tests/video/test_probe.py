@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from torchvision.io import write_png
 
 from tubelet.video.index import Entry
 from tubelet.video.open import ReadOptions
-from tubelet.video.probe import is_exact, probe, sample_frames
+from tubelet.video.probe import is_exact, probe, sample_frames, seeking_readers
 
 NUM_FRAMES = 9
 
@@ -93,6 +94,20 @@ def test_the_second_file_with_the_same_complaint_is_damaged_too(files: SimpleNam
         found = last_entry(str(tmp_path / name))
         assert 0 < found.num_frames < 60
         assert "File ended prematurely" in found.damaged
+
+
+def test_only_readers_in_another_version_are_tried_again(closed_groups: str):
+    known = last_entry(closed_groups)
+    assert known.versions == seeking_readers()
+    old = replace(
+        known,
+        digest="kept",
+        exact={"decord": False, "pyav_seek": False},
+        versions=known.versions | {"decord": "decord 0.5.2"},
+    )
+    found = list(probe(closed_groups, known=old))
+    assert [entry.exact.get("decord") for entry in found] == [None, False, True]  # not exact while it is tried
+    assert found[-1] == replace(old, exact={"pyav_seek": False, "decord": True}, versions=known.versions)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from tubelet.video.census import seconds_of
 from tubelet.video.index import Entry
+from tubelet.video.known import known_of
 from tubelet.video.open import ReadOptions, read_clips
 from tubelet.video.reader import DecodeError
 
@@ -118,7 +119,7 @@ def _middle_frame(entry: Entry, options: ReadOptions) -> np.ndarray:
     """uint8 (H, W, C), made small; grey where the file has become unreadable since it was looked at."""
     try:
         middle = torch.tensor([[entry.num_frames // 2]])
-        clips, _ = read_clips(entry.path, lambda num_frames, fps: middle, "auto", entry, options)
+        clips, _ = read_clips(entry.path, lambda num_frames, fps: middle, "auto", known_of(entry), options)
         frame = clips[0]  # (1, C, H, W)
     except DecodeError:
         return np.full((3, 4, 3), 128, np.uint8)

@@ -24,7 +24,8 @@ from tubelet.training.validate import BESIDE_TARGET, CHOOSING
 from tubelet.video.annotations import Catalogue, tell_contradictions
 from tubelet.video.disk import leave_out_missing
 from tubelet.video.flips import with_true_labels
-from tubelet.video.index import Entry, find_index, read_index
+from tubelet.video.index import find_index, read_entries
+from tubelet.video.known import KnownVideos
 from tubelet.video.mixing import Mix, OnBatch
 from tubelet.video.sampling import FirstToLast, Sampling, order_named
 from tubelet.video.subset import class_list, take_classes, take_fraction
@@ -106,23 +107,22 @@ def build_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping[str, nn.M
     test = TestViews(sampling, clip.resize, clip.crop, cfg.views.clips, cfg.views.crops, build(cfg.views.starts))
     # What is left of `data`: max_failed is not about loading, but about what becomes of failures.
     loading = {key: value for key, value in cfg.data.items() if key in LOADING - {"max_failed", "repeats"}}
-    loading["index"] = read_entries(cfg.data, catalogue)
+    loading["index"] = read_known(cfg.data, catalogue)
     return VideoData(catalogue, training, validation, test, order, cfg.seed, step, **loading)
 
 
-def read_entries(data: DictConfig, catalogue: Catalogue) -> dict[str, Entry]:
-    """What the index says of the catalogue's videos, by path as listed; empty where there is no index.
+def read_known(data: DictConfig, catalogue: Catalogue) -> KnownVideos:
+    """What the index says of the catalogue's videos; nothing where there is no index.
 
     Whether an entry is current is asked when its video is loaded. Raises FileNotFoundError or ValueError.
     """
     file = find_index(data.root, data.get("index"))  # configs of older checkpoints have no such key
     if file is None:
-        return {}
-    known, videos = read_index(file), {*catalogue.train, *catalogue.val, *catalogue.test}
-    places = {path: os.path.abspath(path) for path, _ in videos}
-    entries = {path: known[place] for path, place in places.items() if place in known}
-    log.info("index: %d of %d videos are in %s", len(entries), len(places), os.path.relpath(file))
-    return entries
+        return KnownVideos()
+    places = {os.path.abspath(path) for path, _ in (*catalogue.train, *catalogue.val, *catalogue.test)}
+    known = KnownVideos(entry for entry in read_entries(file) if entry.path in places)
+    log.info("index: %d of %d videos are in %s", len(known), len(places), os.path.relpath(file))
+    return known
 
 
 def build_training_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping[str, nn.Module]) -> VideoData:

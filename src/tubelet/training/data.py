@@ -1,6 +1,5 @@
 """The loaders of training, validation and test."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -11,7 +10,7 @@ from torch.utils.data import DataLoader
 from tubelet.training.resume import ResumableLoader
 from tubelet.video.annotations import Catalogue
 from tubelet.video.dataset import TrainingDataset, VideoDataset
-from tubelet.video.index import Entry
+from tubelet.video.known import KnownVideos
 from tubelet.video.open import ReadOptions, check_reader
 from tubelet.video.order import EvaluationOrder, TrainingOrder
 from tubelet.video.processes import leave_the_group
@@ -32,7 +31,7 @@ class VideoData(L.LightningDataModule):
     scale_while_decoding: frames with a short side of more than twice clip.resize are scaled to it by their reader
     on_error: raise stops at the first broken file; skip goes on, in training with another video in its place,
         in evaluation counting it as answered wrongly; both are counted and named
-    index: path -> what `tubelet scan` found out about the video
+    index: what `tubelet scan` found out about the videos
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class VideoData(L.LightningDataModule):
         scale_while_decoding: bool = True,
         frame_names: str | None = None,
         first_frame: int | None = None,
-        index: Mapping[str, Entry] | None = None,
+        index: KnownVideos | None = None,
     ):
         super().__init__()
         if on_error not in ("raise", "skip"):

@@ -6,7 +6,7 @@ Letters: V views of a video, K clips that they are cut from, C channels, T frame
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypedDict
 
@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from tubelet.video.annotations import Video
 from tubelet.video.failures import nothing_read
-from tubelet.video.index import Entry
+from tubelet.video.known import KnownVideos
 from tubelet.video.open import DEFAULTS, ReadOptions, read_clips
 from tubelet.video.order import Draw
 from tubelet.video.reader import DecodeError
@@ -61,7 +61,7 @@ class VideoDataset(Dataset):
         from torch's global generator
     reader, options: see open.py
     skip_errors: give a black clip and the reason in `failure` for a broken file, instead of raising DecodeError
-    index: path -> what is known of the video; where that is not current, it is as if it were not there
+    index: what is known of the videos; where that is not current, it is as if it were not there
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class VideoDataset(Dataset):
         reader: str,
         skip_errors: bool,
         options: ReadOptions = DEFAULTS,
-        index: Mapping[str, Entry] | None = None,
+        index: KnownVideos | None = None,
     ):
         self.videos, self.sample, self.order, self.transform = videos, sample, order, transform
         self.seed, self.reader, self.skip_errors, self.options = seed, reader, skip_errors, options
-        self.index = index or {}
+        self.index = index or KnownVideos()
 
     def __len__(self) -> int:
         return len(self.videos)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from importlib import metadata
 from importlib.util import find_spec
 
 import numpy as np
@@ -15,6 +16,16 @@ from tubelet.video.scaling import scale
 def has_decord() -> bool:
     """Whether it can be imported: it has no wheels for some systems."""
     return find_spec("decord") is not None
+
+
+def decord_version() -> str | None:
+    """Of whichever package it was installed from; None where there is none."""
+    for name in ("decord", "decord2", "eva-decord"):
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 class SeekingReader(Reader):

@@ -6,16 +6,16 @@ and the time of the last change of its file are what they were; without an index
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from stat import S_ISDIR
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 INDEX_NAME = ".tubelet_index.jsonl"  # of the index in the folder of its videos, where data.index names no other
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One video file, or one folder of frames. Frames are numbered from 0 in the order in which they are shown.
 
@@ -26,7 +26,9 @@ class Entry:
     num_frames, fps, height, width: as linear reading gives them, after rotation
     rotation: degrees, counterclockwise
     key_frames: numbers of the frames at which decoding can begin
+    untimed: frames are stored in another order than that in which they are shown, and without their times
     exact: reader -> whether its random access gave the frames of linear reading
+    versions: reader -> the version of which `exact` tells
     frame_names, first_frame: of a folder, with which it was looked at, see `FramesReader`
     """
 
@@ -45,16 +47,41 @@ class Entry:
     container: str = ""
     codec: str = ""
     key_frames: tuple[int, ...] = ()
+    untimed: bool = False
     exact: Mapping[str, bool] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     frame_names: str | None = None
     first_frame: int | None = None
 
     def is_current(self) -> bool:
         """Whether the file is still the one that was looked at."""
-        try:
-            return state_of(self.path) == (self.num_bytes, self.changed)
-        except OSError:
-            return False
+        return _is_in_state(self.path, (self.num_bytes, self.changed))
+
+
+class Known(NamedTuple):
+    """What reading a file needs of its entry.
+
+    has_keys: whether there is a key frame after the first
+    exact: reader -> whether its random access is exact, as far as that is known of the version installed here
+    """
+
+    num_bytes: int
+    changed: int
+    num_frames: int
+    fps: float
+    has_keys: bool
+    exact: Mapping[str, bool]
+
+    def tells_of(self, path: str) -> bool:
+        """Whether the file is still the one that was looked at, and gave frames."""
+        return self.num_frames > 0 and _is_in_state(path, (self.num_bytes, self.changed))
+
+
+def _is_in_state(path: str, state: tuple[int, int]) -> bool:
+    try:
+        return state_of(path) == state
+    except OSError:
+        return False
 
 
 def state_of(path: str) -> tuple[int, int]:
@@ -82,20 +109,25 @@ def find_index(root: str, index: str | None) -> Path | None:
 
 
 def read_index(file: Path) -> dict[str, Entry]:
-    """By absolute path; of two entries of one file the later. A last line that was cut is left out.
+    """By absolute path; of two entries of one file the later. Raises ValueError at a line that is no entry."""
+    return {entry.path: entry for entry in read_entries(file)} if file.exists() else {}
 
-    Raises ValueError at a line that is no entry.
-    """
-    entries = {}
-    lines = file.read_text(encoding="utf-8", errors="surrogateescape").split("\n") if file.exists() else [""]
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            found = json.loads(line)
-            path = os.path.abspath(file.parent / found["path"])
-            entries[path] = Entry(**{**found, "path": path, "key_frames": tuple(found["key_frames"])})
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{file}:{number} is no entry of this version; delete the file and scan anew") from error
-    return entries
+
+def read_entries(file: Path) -> Iterator[Entry]:
+    """In the order of the lines, without a last one that was cut. Raises ValueError at a line that is no entry."""
+    home = os.path.abspath(file.parent)
+    with open(file, encoding="utf-8", errors="surrogateescape", newline="\n") as opened:
+        for number, line in enumerate(opened, start=1):
+            if not line.endswith("\n"):
+                return
+            try:
+                found = json.loads(line)
+                path = os.path.normpath(os.path.join(home, found["path"]))
+                yield Entry(**{**found, "path": path, "key_frames": tuple(found["key_frames"])})
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(
+                    f"{file}:{number} is no entry of this version; delete the file and scan anew"
+                ) from error
 
 
 def append_entries(file: Path, entries: Iterable[Entry]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tubelet.video.decord import SeekingReader, has_decord
 from tubelet.video.frames import FramesReader, check_names
-from tubelet.video.index import Entry
+from tubelet.video.index import Known
 from tubelet.video.pyav import Header, LinearReader, read_header
 from tubelet.video.reader import DecodeError, Reader
 from tubelet.video.seeking import KeyFrameReader
@@ -69,16 +69,16 @@ def _check_name(reader: str) -> None:
         raise ValueError(f"data.reader={reader} is unknown; the readers are {', '.join(READERS)}")
 
 
-def open_video(path: str, reader: str = "auto", entry: Entry | None = None, options: ReadOptions = DEFAULTS) -> Reader:
+def open_video(path: str, reader: str = "auto", known: Known | None = None, options: ReadOptions = DEFAULTS) -> Reader:
     """Open a file with `auto` (PyAV, seeking where that is proven exact; a folder as frames), or with the reader named.
 
-    An entry of the index that is not current is left aside. Raises DecodeError, also where a seeking reader is asked
-    for and would not be exact.
+    known: from the index; left aside where the file has changed since
+    Raises DecodeError, also where a seeking reader is asked for and would not be exact.
     """
     _check_name(reader)
     if reader == "frames" or (reader == "auto" and os.path.isdir(path)):
         return FramesReader(path, options.frame_names, options.first_frame, options.short_side)
-    known = entry if entry is not None and _holds(entry) else None
+    known = known if known is not None and known.tells_of(path) else None
     if reader == "pyav" or (reader == "auto" and known and not _worth_seeking(known)):
         return LinearReader(path, known, options.short_side)
     header = read_header(path)
@@ -108,27 +108,22 @@ def may_seek(reader: str, header: Header) -> bool:
     return header.timed and header.container in CONTAINERS[reader]
 
 
-def _exact(reader: str, header: Header, entry: Entry | None) -> bool:
+def _exact(reader: str, header: Header, known: Known | None) -> bool:
     proven = (header.container, header.codec) in EXACT_SEEK[reader] and header.seekable
-    if reader != "pyav_seek":  # some frames of a file prove nothing of the others here: an entry can only forbid
-        return proven and header.plain and (entry is None or entry.exact.get(reader, True))
-    if entry is not None and reader in entry.exact:
-        return entry.exact[reader] and entry.num_frames == len(header.times) and may_seek(reader, header)
+    if reader != "pyav_seek":  # some frames of a file prove nothing of the others here: an index can only forbid
+        return proven and header.plain and (known is None or known.exact.get(reader, True))
+    if known is not None and reader in known.exact:
+        return known.exact[reader] and known.num_frames == len(header.times) and may_seek(reader, header)
     return proven
 
 
-def _holds(entry: Entry) -> bool:
-    """Whether the entry tells of frames, and its file is what it was."""
-    return entry.num_frames > 0 and entry.is_current()
-
-
-def _worth_seeking(entry: Entry) -> bool:
-    """Whether the entry tells of a key frame to seek to, and does not say that this is inexact."""
-    return len(entry.key_frames) > 1 and entry.exact.get("pyav_seek", True)
+def _worth_seeking(known: Known) -> bool:
+    """Whether there is a key frame to seek to, and it is not known that this is inexact."""
+    return known.has_keys and known.exact.get("pyav_seek", True)
 
 
 def read_clips(
-    path: str, choose: Callable[[int, float], Tensor], reader: str, entry: Entry | None, options: ReadOptions
+    path: str, choose: Callable[[int, float], Tensor], reader: str, known: Known | None, options: ReadOptions
 ) -> tuple[Tensor, str]:
     """(K, T) frame numbers, chosen from the number and the rate of frames -> uint8 (K, T, C, H, W), decoded once.
 
@@ -138,7 +133,7 @@ def read_clips(
     """
 
     def read() -> tuple[Tensor, str]:
-        with open_video(path, reader, entry, options) as opened:
+        with open_video(path, reader, known, options) as opened:
             clips = choose(opened.num_frames, opened.fps)
             return opened.read(clips.flatten().tolist()).unflatten(0, clips.shape), opened.name
 

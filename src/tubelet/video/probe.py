@@ -7,19 +7,19 @@ are is the mean absolute difference of their 8-bit values, since decoders round 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tubelet.video.decord import has_decord
 from tubelet.video.index import Entry, state_of
-from tubelet.video.open import DEFAULTS, EXACT_SEEK, ReadOptions, may_seek, open_seeking
+from tubelet.video.open import DEFAULTS, ReadOptions, may_seek, open_seeking
 from tubelet.video.pyav import LinearReader, read_header
 from tubelet.video.reader import DecodeError, Reader
 from tubelet.video.survey import survey, survey_folder
 from tubelet.video.torchcodec import decoder_class
+from tubelet.video.versions import reader_versions
 
 MOST_DIFFERENCE = 1.0  # between two decoders' versions of one frame
 MOST_FRAMES, FEWEST_FRAMES = 12, 4  # looked at in a file
@@ -29,6 +29,7 @@ REFERENCE_BYTES = 256 * 2**20  # that the frames looked at and those beside them
 class Task(NamedTuple):
     path: str
     options: ReadOptions = DEFAULTS  # of which the names of frames count
+    known: Entry | None = None  # a current one, of which only the readers that are `untried` are looked at
 
 
 def look_at(task: Task) -> Iterator[Entry]:
@@ -36,51 +37,70 @@ def look_at(task: Task) -> Iterator[Entry]:
     return probe(*task)
 
 
-def probe(path: str, options: ReadOptions = DEFAULTS) -> Iterator[Entry]:
-    """What is known of a file, each entry telling more than the one before it.
+def probe(path: str, options: ReadOptions = DEFAULTS, known: Entry | None = None) -> Iterator[Entry]:
+    """What is known of a file, each entry telling more than the one before it. The arguments are those of a `Task`.
 
     A reader that is being tried counts as not exact, so that the last entry before a hang or a crash is right.
     Raises OSError where there is no file.
     """
+    if known is not None:
+        yield from _try_readers(known)
+        return
     entry, is_folder = Entry(path, *state_of(path)), os.path.isdir(path)
     names = (options.frame_names, options.first_frame) if is_folder else (None, None)
     entry = replace(entry, frame_names=names[0], first_frame=names[1])
     try:
-        known = asdict(survey_folder(path, *names) if is_folder else survey(path))
+        found = survey_folder(path, *names) if is_folder else survey(path)
     except DecodeError as error:
         yield replace(entry, stage=error.stage, reason=error.reason)
         return
-    untimed = known.pop("untimed")
-    entry = replace(entry, **known)
+    entry = replace(entry, **asdict(found))
     yield entry
-    if is_folder:  # all of its frames are as easy to reach
-        return
-    if untimed:  # no proof: decord sometimes gives the last frame but one for the last one, on a busy machine
-        yield replace(entry, exact=dict.fromkeys(seeking_readers(), False))
+    if not is_folder:  # all frames of a folder are as easy to reach
+        yield from _try_readers(entry)
+
+
+def untried(entry: Entry) -> dict[str, str]:
+    """Reader -> its version, of those installed here that were not tried on the file in this version."""
+    return {name: version for name, version in seeking_readers().items() if entry.versions.get(name) != version}
+
+
+def _try_readers(entry: Entry) -> Iterator[Entry]:
+    """Those that are `untried`; what is known of the others stays."""
+    path, names = entry.path, untried(entry)
+    exact = {name: value for name, value in entry.exact.items() if name not in names}
+    versions = {name: value for name, value in entry.versions.items() if name not in names}
+    entry = replace(entry, exact=exact, versions=versions)
+    yield entry
+    none = replace(entry, exact=exact | dict.fromkeys(names, False), versions=versions | names)
+    if entry.untimed:  # no proof: decord sometimes gives the last frame but one for the last one, on a busy machine
+        yield none
         return
     wanted = sample_frames(entry.num_frames, entry.key_frames, _num_frames(entry.height, entry.width))
     try:
         reference = _read_around(path, wanted, entry.num_frames)
     except DecodeError:  # frames of several sizes: seeking in such a file is not worth a proof
+        yield none
         return
-    exact: dict[str, bool] = {}
     header = read_header(path)
-    for name in seeking_readers():
-        exact[name] = False
+    for name, version in names.items():
+        exact, versions = exact | {name: False}, versions | {name: version}
         if may_seek(name, header):
-            yield replace(entry, exact=dict(exact))
-            exact[name] = is_exact(partial(open_seeking, path, name, header), wanted, reference, entry.num_frames)
-    yield replace(entry, exact=exact)
+            yield replace(entry, exact=exact, versions=versions)
+            right = is_exact(partial(open_seeking, path, name, header), wanted, reference, entry.num_frames)
+            exact = exact | {name: right}
+    yield replace(entry, exact=exact, versions=versions)
 
 
-def seeking_readers() -> list[str]:
-    """Those that are installed here."""
-    absent = set() if has_decord() else {"decord"}
+@cache
+def seeking_readers() -> dict[str, str]:
+    """Reader -> version, of those that are installed here and work."""
+    found = dict(reader_versions())
     try:
         decoder_class()
     except ValueError:
-        absent.add("torchcodec")
-    return [name for name in EXACT_SEEK if name not in absent]
+        found.pop("torchcodec", None)
+    return found
 
 
 def _num_frames(height: int, width: int) -> int:

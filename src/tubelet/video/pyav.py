@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from tubelet.video.bitstream import shows_one, starts_afresh
-from tubelet.video.index import Entry
+from tubelet.video.index import Known
 from tubelet.video.reader import DecodeError, Reader, check_indices
 from tubelet.video.scaling import scaled_size
 
@@ -46,6 +46,10 @@ class Header:
     plain: bool
     times: tuple[int, ...]
     key_frames: tuple[int, ...]
+
+
+def pyav_version() -> str:
+    return f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
 
 
 @contextmanager
@@ -189,11 +193,11 @@ class LinearReader(PyavReader):
 
     name = "pyav"
 
-    def __init__(self, path: str, entry: Entry | None = None, short_side: int | None = None):
+    def __init__(self, path: str, known: Known | None = None, short_side: int | None = None):
         super().__init__(path, short_side)
         self._kept: list[av.VideoFrame] | None = None
-        if entry is not None:
-            self.num_frames, self.fps = entry.num_frames, entry.fps
+        if known is not None:
+            self.num_frames, self.fps = known.num_frames, known.fps
         else:
             self._count()
 

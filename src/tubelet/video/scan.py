@@ -13,7 +13,7 @@ from tubelet.video.frames import is_picture
 from tubelet.video.guarded import Outcome, in_children
 from tubelet.video.index import Entry, append_entries, read_index, state_of
 from tubelet.video.open import DEFAULTS, ReadOptions
-from tubelet.video.probe import Task, look_at
+from tubelet.video.probe import Task, look_at, untried
 
 log = logging.getLogger(__name__)
 SECONDS_PER_MB = 3  # many times what decoding a megabyte of film takes
@@ -56,7 +56,7 @@ def update_index(
     known = {} if again else read_index(file)  # what could not be read may have been the machine's fault: once more
     there = [path for path in dict.fromkeys(map(os.path.abspath, paths)) if os.path.exists(path)]
     entries = {path: known[path] for path in there if path in known and _holds(known[path], options)}
-    new = [Task(path, options) for path in there if path not in entries]
+    new = [Task(path, options, entries.get(path)) for path in there if path not in entries or _lacks(entries[path])]
     pause = 0.5 if sys.stderr.isatty() else 10.0  # seconds between two updates of the bar: a log file wants few
     with tqdm(desc="looking at videos", total=len(there), initial=len(there) - len(new), mininterval=pause) as bar:
         for outcome in in_children(look_at, new, num_workers, lambda task: _limit(task.path, seconds)):
@@ -71,7 +71,13 @@ def update_index(
 def _holds(entry: Entry, options: ReadOptions) -> bool:
     names = (entry.frame_names, entry.first_frame)
     same = not os.path.isdir(entry.path) or names == (options.frame_names, options.first_frame)
-    return same and not entry.stage and entry.is_current()
+    finished = entry.container == "frames" or entry.versions
+    return bool(same and finished) and not entry.stage and entry.is_current()
+
+
+def _lacks(entry: Entry) -> bool:
+    """Whether a reader is installed that was not tried, or in another version."""
+    return entry.container != "frames" and bool(untried(entry))
 
 
 def _check_writable(file: Path) -> None:
@@ -93,11 +99,12 @@ def _limit(path: str, seconds: float) -> float:
 
 def _entry(outcome: Outcome) -> Entry | None:
     """None where the file has gone since it was listed."""
-    (path, *_), found, failure = outcome
+    (path, _, known), found, failure = outcome
     if not failure:
         return found
     if found is not None:  # it can be read linearly; the reader that was being tried stands as not exact
-        tried = next(reversed(found.exact), "PyAV, a second time")
+        new = [name for name in found.exact if known is None or name in untried(known)]
+        tried = new[-1] if new else "PyAV, a second time"
         log.warning("%s: %s while %s read it, which counts as not exact", path, failure, tried)
         return found
     try:

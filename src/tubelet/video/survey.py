@@ -11,10 +11,7 @@ from tubelet.video.reader import DecodeError
 
 @dataclass(frozen=True)
 class Survey:
-    """The fields are those of `index.Entry`, and one more.
-
-    untimed: frames are stored in another order than that in which they are shown, and without their times
-    """
+    """The fields are those of `index.Entry`."""
 
     digest: str
     damaged: str

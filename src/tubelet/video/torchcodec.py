@@ -1,6 +1,7 @@
 """The only file that imports torchcodec, an extra: pip install 'tubelet[torchcodec]', and FFmpeg on the machine."""
 
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +21,14 @@ def decoder_class() -> Any:
             f"the shared libraries of FFmpeg 4 to 8 (apt install ffmpeg): {reason}"
         ) from error
     return VideoDecoder
+
+
+def torchcodec_version() -> str | None:
+    """Not that of FFmpeg, which it does not tell without being loaded; None where it is not installed."""
+    try:
+        return f"torchcodec {metadata.version('torchcodec')}"
+    except metadata.PackageNotFoundError:
+        return None
 
 
 class TorchcodecReader(Reader):
