@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from tubelet.video.processes import leave_signals_to_parent
 
 # Not fork: the parent has threads, and decoders do not survive a fork while one of them holds a lock.
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+START_SECONDS = 300  # for a child to import what it needs, on a busy machine or from a slow disk
 Work = Callable[[Any], Iterator[Any]]
 
 
@@ -29,6 +31,7 @@ def in_children(
 
     limit: task -> seconds that the work may take between two things it gives; then its process is killed, and another
         takes its place
+    Raises ChildProcessError where a process does not start.
     """
     waiting = iter(tasks)
     children = [_Child(work, limit) for _ in range(min(num_children, len(tasks)))]
@@ -75,9 +78,25 @@ class _Child:
 
     def begin(self, task: Any) -> None:
         self.task, self.found, self.seconds = task, None, self.limit(task)
-        self.ready = self.ready or self.pipe.recv()
+        if not self.ready:
+            self._await_start()
         self.deadline = time.monotonic() + self.seconds
-        self.pipe.send(task)
+        with suppress(OSError):  # it has died since its last task: `outcome` tells
+            self.pipe.send(task)
+
+    def _await_start(self) -> None:
+        if not self.pipe.poll(START_SECONDS):
+            raise ChildProcessError(
+                f"a decoding process did not start within {START_SECONDS} s; fewer of them (--num-workers) may"
+            )
+        try:
+            self.ready = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            self.process.join()
+            ending = _ending(self.process.exitcode)
+            raise ChildProcessError(
+                f"a decoding process ended while it started ({ending}); see above for why"
+            ) from error
 
     def outcome(self) -> Outcome | None:
         """Of the task under way, if its end has come."""
