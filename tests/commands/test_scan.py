@@ -189,6 +189,22 @@ def test_a_folder_in_which_nothing_can_be_written_needs_the_index_elsewhere(soun
     assert set(read_index(elsewhere)) == {path}
 
 
+HOLD = "import sys, time; from tubelet.video.index import alone; from pathlib import Path\n"
+HOLD += "with alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+
+
+def test_a_second_scan_of_one_index_stops_until_the_first_ends_even_by_a_kill(sound, tmp_path, monkeypatch):
+    index = tmp_path / "index.jsonl"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(index)], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "held\n"
+        told = f"error: another scan is writing the index {index}; wait for it, or set data.index=FILE"
+        assert refused([str(sound[0]), f"data.index={index}"], monkeypatch) == told
+        assert index.read_bytes() == b""
+        first.kill()
+    path = str(sound[0] / "1.mp4")
+    assert set(update_index(index, [path], num_workers=1, seconds=60)) == {path}
+
+
 def test_what_scan_does_not_understand_is_an_error_in_one_line(tmp_path, monkeypatch):
     for arguments, told in (
         (["data=list", "data.trian=x"], "data.trian"),

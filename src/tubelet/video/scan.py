@@ -11,7 +11,7 @@ from tqdm import tqdm
 from tubelet.video.annotations import is_video
 from tubelet.video.frames import is_picture
 from tubelet.video.guarded import Outcome, in_children
-from tubelet.video.index import Entry, append_entries, read_index, state_of
+from tubelet.video.index import Entry, alone, append_entries, check_writable, read_index, state_of
 from tubelet.video.open import DEFAULTS, ReadOptions
 from tubelet.video.probe import Task, look_at, untried
 
@@ -50,9 +50,16 @@ def update_index(
     seconds: that a step of decoding a file may take, and SECONDS_PER_MB more for each megabyte of it
     again: look at all files
     options: of which the names of frames count; folders that were looked at with others are looked at again
-    Raises OSError where the index cannot be written.
+    Raises OSError where the index cannot be written, also since another scan is writing it.
     """
-    _check_writable(file)
+    check_writable(file)
+    with alone(file):
+        return _update(file, paths, num_workers, seconds, again, options)
+
+
+def _update(
+    file: Path, paths: Sequence[str], num_workers: int, seconds: float, again: bool, options: ReadOptions
+) -> dict[str, Entry]:
     known = {} if again else read_index(file)  # what could not be read may have been the machine's fault: once more
     there = [path for path in dict.fromkeys(map(os.path.abspath, paths)) if os.path.exists(path)]
     entries = {path: known[path] for path in there if path in known and _holds(known[path], options)}
@@ -78,16 +85,6 @@ def _holds(entry: Entry, options: ReadOptions) -> bool:
 def _lacks(entry: Entry) -> bool:
     """Whether a reader is installed that was not tried, or in another version."""
     return entry.container != "frames" and bool(untried(entry))
-
-
-def _check_writable(file: Path) -> None:
-    try:
-        append_entries(file, [])
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(
-            f"cannot write the index {file}: {reason}; put it elsewhere: data.index=path/to/index.jsonl"
-        ) from error
 
 
 def _limit(path: str, seconds: float) -> float:
