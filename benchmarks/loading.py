@@ -11,12 +11,15 @@ ratio is of two readings of one round. CPU time of the process, one thread for t
 import argparse
 import importlib
 import importlib.util
+import os
 import platform
 import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from statistics import median
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch, and for all pipelines: as train.py does
 
 import av
 import torch

@@ -15,12 +15,12 @@ from torch import nn
 
 from tubelet.evaluation.predictor import Predictor
 from tubelet.training.data import VideoData
-from tubelet.training.optim import accumulation
 from tubelet.training.progress import Progress
 from tubelet.training.quarantine import Quarantine
 from tubelet.training.ranks import is_first_rank
 from tubelet.training.saving import AtomicCheckpoints, SaveLast
 from tubelet.training.validate import BESIDE_TARGET, CHOOSING
+from tubelet.training.waiting import Waiting
 from tubelet.video.annotations import Catalogue, tell_contradictions
 from tubelet.video.disk import leave_out_missing
 from tubelet.video.flips import with_true_labels
@@ -189,16 +189,16 @@ def build_predictor(cfg: DictConfig, num_classes: int) -> Predictor:
 
 
 def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
-    """The trainer of a training run, with its callbacks, loggers and gradient accumulation."""
+    """The trainer of a training run, with its callbacks and loggers; what it accumulates is set by the caller."""
     loggers = [build(node) for node in (cfg.logger or {}).values() if node]
     for logger in loggers:  # Lightning always hands W&B this argument, and W&B warns that it has no effect
         getattr(logger, "_wandb_init", {}).pop("anonymous", None)
-    callbacks = [Progress(), *(build(node) for node in (cfg.callbacks or {}).values() if node)]
+    callbacks = [Progress(), Waiting(), *(build(node) for node in (cfg.callbacks or {}).values() if node)]
     if not any(isinstance(callback, SaveLast) for callback in callbacks):
         raise ValueError("callbacks.last is missing: without it a run leaves no checkpoint to resume from or to test")
     if not loggers:  # LearningRateMonitor refuses to run without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    trainer = build(
+    return build(
         cfg.trainer,
         logger=loggers or False,
         callbacks=callbacks,
@@ -209,8 +209,3 @@ def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
         default_root_dir=cfg.run_dir,
         use_distributed_sampler=False,  # our samplers know the ranks
     )
-    devices = trainer.world_size
-    trainer.accumulate_grad_batches = accumulation(
-        cfg.optim.total_batch, cfg.data.batch_size, devices, cfg.data.repeats
-    )
-    return trainer

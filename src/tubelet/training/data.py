@@ -59,19 +59,24 @@ class VideoData(L.LightningDataModule):
             raise ValueError(f"data.on_error={on_error} is neither raise nor skip")
         for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if not isinstance(value, int) or value < least:
-                raise ValueError(f"data.{key}={value} is not a whole number of at least {least}")
+                instead = ", or auto" if key == "batch_size" else ""
+                raise ValueError(f"data.{key}={value} is not a whole number of at least {least}{instead}")
         if eval_batch_size is not None and eval_batch_size < 1:
             raise ValueError(f"data.eval_batch_size={eval_batch_size} is not a whole number of at least 1")
         options = ReadOptions(test.resize if scale_while_decoding else None, time_limit, frame_names, first_frame)
         check_reader(reader, options)
         self.catalogue, self.seed, self.step, self.reader = catalogue, seed, step, reader
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.num_workers = num_workers
+        self.batch_size, self._eval_batch_size = batch_size, eval_batch_size
+        self.num_workers, self.resize, self.repeats = num_workers, test.resize, training.repeats
         reading = {"reader": reader, "options": options, "skip_errors": on_error == "skip", "index": index}
         shared = {"order": order, "seed": seed, **reading}
         self.train_set = TrainingDataset(catalogue.train, training.sample, transform=training.transform, **shared)
         self.val_set = VideoDataset(catalogue.val, validation.sample, transform=validation.transform, **shared)
         self.test_set = VideoDataset(catalogue.test, test.sample, transform=test.transform, **shared)
+
+    @property
+    def eval_batch_size(self) -> int:
+        return self._eval_batch_size or self.batch_size
 
     def batches_per_epoch(self, world_size: int) -> int:
         """Training batches of one rank."""

@@ -50,6 +50,8 @@ def launch(name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands its errors to us instead of printing them
     # torch's threads would spin while they wait for each other, and take the cores from the decoding processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Clips come in memory that is new to the process; on Linux, pages of 2 MB instead of 4 KB make that cheap.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     job = {"train": _train, "eval": _evaluate}[name]
     signal.signal(signal.SIGTERM, _interrupt)
     with told_in_one_line():

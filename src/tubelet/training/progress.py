@@ -9,6 +9,16 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0  # where there is no bar
 
 
+def say(trainer: L.Trainer, line: str) -> None:
+    """A line of its own, from rank 0: above the bar, where there is one."""
+    if not trainer.is_global_zero:
+        return
+    if trainer.progress_bar_callback is not None:
+        trainer.progress_bar_callback.print(line)
+    else:
+        log.info(line)
+
+
 class Progress(L.Callback):
     """Prints, and measures: `clips_per_second` is that of the training batches, without validation."""
 
@@ -35,7 +45,7 @@ class Progress(L.Callback):
             speed = self._epoch_clips / (now - self._epoch_started)
             loss = trainer.callback_metrics.get("train/loss", float("nan"))
             step = f"batch {batch_idx + 1}/{trainer.num_training_batches}"
-            self._say(trainer, f"  {self._epoch(trainer)}  {step}  loss {loss:.3f}  {speed:.0f} clips/s")
+            say(trainer, f"  {self._epoch(trainer)}  {step}  loss {loss:.3f}  {speed:.0f} clips/s")
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -44,17 +54,9 @@ class Progress(L.Callback):
         figures = {k: float(v) for k, v in trainer.callback_metrics.items()}
         told = f"train loss {module.train_loss.compute():.3f}"
         told += f"  val loss {figures['val/loss']:.3f}  val top-1 {figures['val/top1']:.3f}"
-        self._say(trainer, f"{self._epoch(trainer)}  {told}  {time.monotonic() - self._epoch_started:.0f} s")
+        say(trainer, f"{self._epoch(trainer)}  {told}  {time.monotonic() - self._epoch_started:.0f} s")
 
     def _epoch(self, trainer: L.Trainer) -> str:
         if trainer.max_steps > 0:  # which may end the run long before its last epoch
             return f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}/{trainer.max_steps}"
         return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-
-    def _say(self, trainer: L.Trainer, line: str) -> None:
-        if not trainer.is_global_zero:
-            return
-        if trainer.progress_bar_callback is not None:
-            trainer.progress_bar_callback.print(line)
-        else:
-            log.info(line)

@@ -5,6 +5,7 @@ order of videos and their augmentation come from (seed, epoch, video) alone; the
 the epoch it has given; no loader draws from torch's global generator; and the checkpoint holds that generator.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,16 +29,22 @@ class ResumableLoader(DataLoader):
     """A training loader that knows how many batches of its epoch it has given; Lightning stores that number.
 
     Its sampler has a method `skip(samples)`, which leaves out the beginning of the next epoch that is read.
+
+    waited: seconds in which whoever reads it had to wait for a batch, since it was made
     """
 
     _given, _resume_at = 0, 0
+    waited = 0.0
 
     def __iter__(self) -> Iterator[Any]:
         self._given, self._resume_at = self._resume_at, 0
         self.sampler.skip(self._given * self.batch_size)
+        start = time.monotonic()
         for batch in super().__iter__():
             self._given += 1
+            self.waited += time.monotonic() - start
             yield batch
+            start = time.monotonic()
 
     def state_dict(self) -> dict[str, int]:
         given = self._given % len(self)  # a finished epoch is the beginning of the next

@@ -12,10 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from tubelet.evaluation.checkpoint import load_checkpoint
 from tubelet.evaluation.results import Results
 from tubelet.training import build
+from tubelet.training.batch_size import AUTO, find_batch_size
 from tubelet.training.classifier import Classifier
 from tubelet.training.data import VideoData
 from tubelet.training.explain import typed
 from tubelet.training.memory import forget_peak_memory, peak_memory_mib
+from tubelet.training.optim import accumulation
 from tubelet.training.progress import Progress
 from tubelet.training.protocol import protocol
 from tubelet.training.ranks import children_run, is_first_rank
@@ -23,6 +25,7 @@ from tubelet.training.record import is_finished, recorded
 from tubelet.training.resume import check_resumable
 from tubelet.training.saving import SaveLast
 from tubelet.training.speed import speed_up
+from tubelet.training.waiting import Waiting
 from tubelet.video.annotations import Catalogue
 from tubelet.video.failures import error_of
 
@@ -39,25 +42,29 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
     given, cfg.model.num_classes = cfg.model.num_classes, len(catalogue.classes)
     if given not in (None, cfg.model.num_classes):
         raise ValueError(f"model.num_classes={given}, but the data has {cfg.model.num_classes} classes; leave it out")
-    if cfg.ckpt:  # before anything of the run that is resumed is touched
-        run_dir, config = Path(cfg.run_dir), OmegaConf.to_container(cfg, resolve=True)
-        check_resumable(load_checkpoint(cfg.ckpt), config, catalogue.classes, is_finished(run_dir))
-        keep_records(run_dir)
+    if cfg.ckpt:
+        _prepare_resume(cfg, catalogue)
     with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, resumed_from=cfg.ckpt) as record:
         forget_peak_memory()
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         on_clips, on_batches = build.build_augment(cfg, catalogue.classes)
+        find_size = cfg.data.batch_size == AUTO
+        if find_size:  # until there is a model to try it with
+            cfg.data.batch_size = 1
         data = build.build_training_data(cfg, catalogue, on_clips)
         predictor = build.build_predictor(cfg, len(catalogue.classes))
         record["parameters"] = sum(p.numel() for p in predictor.parameters())
         record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
         speed_up(predictor.model, cfg.compile, cfg.activation_checkpointing)
+        trainer, optim = build.build_trainer(cfg, progress_bar=sys.stderr.isatty()), build.build(cfg.optim)
+        if find_size:
+            cfg.data.batch_size = data.batch_size = find_batch_size(cfg, predictor, optim, trainer)
+        at_once = data.batch_size, trainer.world_size, cfg.data.repeats
+        trainer.accumulate_grad_batches = accumulation(cfg.optim.total_batch, *at_once)
         config = build.save_config(cfg)
         carried = {"config": config, "classes": catalogue.classes}
         quarantine = build.build_quarantine(cfg, catalogue)
-        optim = build.build(cfg.optim)
         classifier = Classifier(predictor, quarantine, optim, on_batches, carried)
-        trainer = build.build_trainer(cfg, progress_bar=sys.stderr.isatty())
         build.check_ranks(trainer, catalogue, ("val", "test"))
         _announce(cfg, catalogue, record["parameters"], trainer)
         log.info("optimiser: %s", optim.told())
@@ -70,6 +77,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
         finally:
             record["peak_memory_mib"] = peak_memory_mib(trainer.strategy.root_device)
             record["clips_per_second"] = round(_one(trainer, Progress).clips_per_second, 1)
+            record |= {name: round(seconds, 4) for name, seconds in _one(trainer, Waiting).times.items()}
             # Of this rank alone, for a run that ended early; a finished one has counted over all ranks.
             record.setdefault("readers", dict(classifier.readers))
             record.setdefault("failures", dict(classifier.failures))
@@ -77,6 +85,16 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
             close_loggers(trainer)
     _summary(cfg, record)
     return record
+
+
+def _prepare_resume(cfg: DictConfig, catalogue: Catalogue) -> None:
+    """Raises ValueError before anything of the run that is resumed is touched. A batch size that it found is kept."""
+    run_dir, checkpoint = Path(cfg.run_dir), load_checkpoint(cfg.ckpt)
+    if cfg.data.batch_size == AUTO:
+        cfg.data.batch_size = checkpoint.config["data"]["batch_size"]
+    config = OmegaConf.to_container(cfg, resolve=True)
+    check_resumable(checkpoint, config, catalogue.classes, is_finished(run_dir))
+    keep_records(run_dir)
 
 
 def _fit_and_test(classifier: Classifier, data: VideoData, trainer: L.Trainer, cfg: DictConfig, record: dict) -> None:

@@ -37,6 +37,7 @@ ALSO_RIGHT: dict[str, list] = {
         {"_target_": f"tubelet.video.sampling.{name}", "_partial_": True} for name in ("Dense", "Segments")
     ],
     "views.starts": [{"_target_": f"tubelet.video.sampling.{name}"} for name in ("FirstToLast", "FirstOfEachPart")],
+    "data.batch_size": ["auto"],
     "optim.clip_norm": [None, 1.0],
     "optim.base_batch": [None, 512],
     "optim.trained": [None, ["head"]],

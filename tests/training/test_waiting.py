@@ -1,0 +1,156 @@
+"""How long training waits for its loader, and what it says of it."""
+
+import logging
+import time
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from tubelet.training import waiting
+from tubelet.training.resume import ResumableLoader
+from tubelet.training.waiting import WARM_UP, Loading, Waiting, short_side
+from tubelet.video.annotations import Video
+from tubelet.video.order import TrainingOrder
+
+
+class Videos(Dataset):
+    """Each takes so many seconds to load."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.index = seconds, {}
+
+    def __len__(self):
+        return 3 * (WARM_UP + 2)
+
+    def __getitem__(self, draw):
+        time.sleep(self.seconds)
+        return torch.ones(5)
+
+
+class Data(L.LightningDataModule):
+    num_workers, reader, resize, repeats = 0, "auto", 56, 1
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.train_set = Videos(seconds)
+
+    def train_dataloader(self):
+        order = TrainingOrder(len(self.train_set), 0, 3, 0, 1)
+        return ResumableLoader(self.train_set, 3, sampler=order, num_workers=0)
+
+
+class Model(L.LightningModule):
+    """A step that takes so many seconds."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds, self.readers, self.fc = seconds, Counter(pyav_seek=7), nn.Linear(5, 1)
+
+    def training_step(self, batch, _):
+        time.sleep(self.seconds)
+        return self.fc(batch).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.fixture
+def run(caplog, monkeypatch):
+    """(seconds a video, seconds a step) -> the callback, the metrics and the lines after two epochs."""
+    monkeypatch.setattr(waiting, "num_cores", lambda: 4)
+    caplog.set_level(logging.INFO, logger="tubelet")
+
+    def go(video, step):
+        callback = Waiting()
+        trainer = L.Trainer(
+            accelerator="cpu",
+            max_epochs=2,
+            callbacks=callback,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(Model(step), Data(video))
+        return callback.times, trainer.callback_metrics, [r.message for r in caplog.records if "waiting" in r.message]
+
+    return go
+
+
+def test_a_slow_loader_is_measured_logged_and_told_once_with_what_would_help(run):
+    times, metrics, lines = run(0.005, 0.03)
+    assert 0.015 <= times["data_time"] < 0.06  # three videos a batch; sleeping takes longer than asked
+    assert 0.03 <= times["step_time"] < 0.12
+    share = metrics["train/data_time"] / (metrics["train/data_time"] + metrics["train/step_time"])
+    assert metrics["train/waiting"] == pytest.approx(float(share))
+    assert 0.2 < metrics["train/waiting"] < 0.6
+    assert len(lines) == 1
+    assert lines[0].endswith("what would help: data.num_workers=1 (0 now, 4 cores)")
+
+
+def test_of_a_loader_that_keeps_up_nothing_is_said(run):
+    times, metrics, lines = run(0.0, 0.02)
+    assert times["data_time"] < 0.004
+    assert metrics["train/waiting"] < 0.1
+    assert lines == []
+
+
+LOADING = Loading(
+    data_time=0.3,
+    step_time=0.1,
+    num_workers=2,
+    cores=16,
+    reader="decord",
+    reads_whole_files=True,
+    short_side=lambda: 1080.0,
+    resize=256,
+    repeats=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ({}, "data.num_workers=8 (2 now, 16 cores)"),  # a batch of 0.4 s must come every 0.1 s
+        ({"cores": 6}, "data.num_workers=6 (2 now, 6 cores)"),
+        ({"num_workers": 0}, "data.num_workers=3 (0 now, 16 cores)"),  # 0.3 s of loading for each 0.1 s
+        ({"cores": 2}, "data.reader=auto (now decord)"),
+        ({"cores": 2, "reader": "auto"}, "`tubelet scan` with the same data"),
+        ({"cores": 2, "reader": "auto", "reads_whole_files": False}, "`tubelet transcode` with the same data"),
+        ({"cores": 2, "reader": "auto", "reads_whole_files": False, "resize": 540}, "data.repeats=2 takes two"),
+        (
+            {"cores": 2, "reader": "auto", "reads_whole_files": False, "resize": 540, "repeats": 2},
+            "all cores are at work",
+        ),
+    ],
+)
+def test_the_advice_is_the_first_change_that_can_help_this_run(change, advice):
+    assert replace(LOADING, **change).advice().startswith(advice)
+
+
+def test_the_share_is_that_of_waiting_in_the_time_of_a_batch():
+    assert LOADING.share == pytest.approx(0.75)
+
+
+def test_the_short_side_is_that_of_the_videos_as_they_are_shown(tmp_path, monkeypatch):
+    sizes = {"a": (30, 40), "b": (1080, 1920), "c": (720, 1280)}
+
+    class Opened:
+        def __init__(self, path):
+            self.size = sizes[path]
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            return
+
+    monkeypatch.setattr(waiting, "open_video", Opened)
+    assert short_side(SimpleNamespace(catalogue=SimpleNamespace(train=[Video(name, 0) for name in sizes]))) == 720
