@@ -1,4 +1,4 @@
-"""Real and broken files of your own, through every reader: the right frame, or a DecodeError in time.
+"""Real and broken files of your own, through every reader, with and without an index: the right frame, or a DecodeError.
 
 Runs where the environment variable TUBELET_ASSETS names a folder of videos; each file in a process of its own.
 """
@@ -22,7 +22,10 @@ READERS = ("auto", "pyav", "pyav_seek", "decord", "torchcodec")
 
 CHECK = """
 import random, sys, time
+import torch
+from tubelet.video.known import known_of
 from tubelet.video.open import DEFAULTS, check_reader, open_video
+from tubelet.video.probe import probe
 from tubelet.video.reader import DecodeError
 
 path, limit, readers = sys.argv[1], float(sys.argv[2]), sys.argv[3:]
@@ -36,11 +39,15 @@ try:
         expected = dict(zip(near, linear.read(near).float()))
 except DecodeError:
     clips, expected = [[0]], {}
+*_, entry = probe(path)
+assert bool(entry.stage) == (not expected), f"by the index {entry.stage} {entry.reason}"
+indexed = known_of(entry)
+assert expected == {} or indexed.num_frames == num_frames
 
-def check(name, clip):
+def check(name, clip, known=None):
     start = time.monotonic()
     try:
-        with open_video(path, name) as opened:
+        with open_video(path, name, known) as opened:
             frames, count = opened.read(clip).float(), opened.num_frames
     except DecodeError as error:
         assert "\\n" not in str(error)
@@ -66,6 +73,19 @@ for name in readers:
         continue
     print(name, "begins", flush=True)
     print(name, sorted({check(name, clip) for clip in clips}), flush=True)
+    print(name, "with its index entry", sorted({check(name, clip, indexed) for clip in clips}), flush=True)
+
+def auto(known, clip):
+    try:
+        with open_video(path, "auto", known) as opened:
+            return opened.read(clip)
+    except DecodeError as error:
+        return str(error)
+
+for clip in clips:
+    with_entry, without = auto(indexed, clip), auto(None, clip)
+    same = with_entry == without if isinstance(without, str) else torch.equal(with_entry, without)
+    assert same, f"auto gives something else with the index entry: {clip}"
 """
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torchvision.io import write_png
 
 from tubelet.video.annotations import Video
 from tubelet.video.dataset import VideoDataset
@@ -118,6 +119,61 @@ def test_what_is_broken_by_the_index_is_read_all_the_same_where_it_can_be(videos
     known, plain = (dataset(videos[:1], one)[Draw(0, 0)] for one in (index, None))
     assert torch.equal(known["video"], plain["video"])
     assert known["failure"] == plain["failure"] == ""
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory, closed_groups: str, files: SimpleNamespace) -> list[Video]:
+    """A file of every kind that is not read as a plain mp4 is."""
+    folder = tmp_path_factory.mktemp("troubled")
+
+    def write(name: str, codec: str, **options: str) -> Path:
+        return Path(files.write(str(folder / name), range(90), codec, **options))
+
+    write("sound.avi", "mpeg4", g="12")
+    write("b_frames.avi", "mpeg4", g="24", bf="2")
+    files.pack(str(write("single.avi", "mpeg4", g="24", bf="1", b_strategy="0")), str(folder / "packed.avi"))
+    write("open.mp4", "libx264", **{"x264-params": "keyint=24:open-gop=1:bframes=3:scenecut=0"})
+    write("stream.mpg", "mpeg2video", g="12", bf="2")
+    for name in ("cut.avi", "cut.webm"):
+        whole = write(name, "mpeg4" if name == "cut.avi" else "libvpx-vp9", g="12")
+        whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    flipped = bytearray(Path(closed_groups).read_bytes())
+    for at in range(flipped.index(b"mdat") + 2000, len(flipped) - 6000, 1500):
+        flipped[at] ^= 0x55
+    (folder / "flipped.mp4").write_bytes(flipped)
+    (folder / "page.mp4").write_text("<html>404</html>")
+    for name in ("frames", "frames_broken"):
+        (folder / name).mkdir()
+        for number in range(1, 21):
+            image = torch.from_numpy(files.frame(number)).permute(2, 0, 1)
+            write_png(image, str(folder / name / f"{number}.png"))
+    for number in range(7, 15):
+        (folder / "frames_broken" / f"{number}.png").write_bytes(b"")
+    return [Video(str(path), 0) for path in sorted(folder.iterdir())]
+
+
+def test_samples_of_every_kind_of_file_are_the_same_with_and_without_an_index(troubled: list[Video], tmp_path: Path):
+    found = update_index(tmp_path / INDEX_NAME, [path for path, _ in troubled], num_workers=2, seconds=60)
+    told = {Path(path).name: (bool(entry.stage), bool(entry.damaged)) for path, entry in found.items()}
+    assert {name for name, (broken, _) in told.items() if broken} == {"page.mp4", "frames_broken"}
+    assert {"cut.avi", "cut.webm", "flipped.mp4"} <= {name for name, (_, damaged) in told.items() if damaged}
+
+    def choose(num_frames: int, fps: float, generator: torch.Generator) -> torch.Tensor:
+        return torch.randint(num_frames, (2, 4), generator=generator)
+
+    transform = TestViews(Dense(4, 3, None), 32, 24, 2, 1, FirstToLast()).transform
+    known, plain = (
+        VideoDataset(troubled, choose, forward, transform, 5, "auto", True, index=index)
+        for index in (KnownVideos(found.values()), None)
+    )
+    failed = set()
+    for epoch in range(4):
+        for place, video in enumerate(troubled):
+            expected, given = (one[Draw(epoch, place)] for one in (plain, known))
+            assert torch.equal(given["video"], expected["video"]), video.path
+            assert given["failure"] == expected["failure"]
+            failed |= {Path(video.path).name} if given["failure"] else set()
+    assert failed == {"page.mp4", "frames_broken"}  # of the latter the clips that hold one of frames 6 to 13
 
 
 def test_an_entry_can_forbid_decord_to_seek_and_cannot_allow_it(closed_groups: str, files: SimpleNamespace, tmp_path):
