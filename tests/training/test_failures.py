@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tubelet.training.classifier import ALL_FAIL, Evaluator
 from tubelet.training.explain import one_line
 from tubelet.training.launch import config_dir
-from tubelet.training.quarantine import Entry, Quarantine, TooManyFailures, entry
+from tubelet.training.quarantine import Failure, Quarantine, TooManyFailures, failure_of
 from tubelet.video.annotations import Video
 from tubelet.video.dataset import TrainingDataset
 from tubelet.video.order import TrainingOrder
@@ -178,8 +178,8 @@ def test_a_training_that_can_read_nothing_stops_at_once_with_one_line_from_its_w
     assert "\n" not in told
 
 
-def failed(number: int, split: str = "train") -> Entry:
-    return Entry(f"{number}.mp4", "open", "no reason", 0, split)
+def failed(number: int, split: str = "train") -> Failure:
+    return Failure(f"{number}.mp4", "open", "no reason", 0, split)
 
 
 def test_a_path_is_written_once_a_split_with_its_first_failure_there(tmp_path: Path):
@@ -187,7 +187,7 @@ def test_a_path_is_written_once_a_split_with_its_first_failure_there(tmp_path: P
     quarantine.add([])
     assert quarantine.told() is None
     assert not quarantine.file.exists()
-    first, later = entry("a: b.mp4: cannot decode: Invalid data", 2, "train"), failed(1, "val")
+    first, later = failure_of("a: b.mp4: cannot decode: Invalid data", 2, "train"), failed(1, "val")
     quarantine.add([first, first._replace(epoch=3), later])
     quarantine.add([first._replace(split="val", epoch=4), later])
     assert lines(quarantine.file) == [

@@ -1,4 +1,4 @@
-"""Real and broken files of your own, through every reader, with and without an index: the right frame, or a DecodeError.
+"""Real and broken files of your own, through every reader, with an index and without: the right frame or a DecodeError.
 
 Runs where the environment variable TUBELET_ASSETS names a folder of videos; each file in a process of its own.
 """

@@ -86,11 +86,11 @@ class Data(NamedTuple):
 
 
 def _data_set(overrides: list[str]) -> Data:
-    from tubelet.training.build import list_videos
+    from tubelet.training.build import listed_catalogue
     from tubelet.video.open import ReadOptions, check_reader
 
     cfg = compose_config("train", overrides)
-    catalogue = list_videos(cfg.data)
+    catalogue = listed_catalogue(cfg.data)
     splits = {"train": catalogue.train, "val": catalogue.val, "test": catalogue.test}
     root = Path(cfg.data.root)
     is_dense = cfg.clip.sampling._target_.endswith(".Dense") and cfg.clip.fps is None

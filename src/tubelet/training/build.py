@@ -42,7 +42,7 @@ def build(node: Any, **given: Any) -> Any:
     return instantiate(node, _convert_="all", **given)
 
 
-def list_videos(data: DictConfig) -> Catalogue:
+def listed_catalogue(data: DictConfig) -> Catalogue:
     """All videos of the classes taken, on disk or not.
 
     `data` holds the arguments of its `_target_`, which lists the videos, beside those of the loaders. Those that say
@@ -63,7 +63,7 @@ def build_catalogue(
     needed: the splits that will be read; trained_on: those that do without what is not on disk, as in `disk.py`
     Raises ValueError or FileNotFoundError where they lack what is asked for.
     """
-    listed = list_videos(data)
+    listed = listed_catalogue(data)
     _refuse_wrong_labels(listed)
     catalogue = take_fraction(listed, data.get("fraction", 1.0), data.get("fraction_seed"))
     catalogue = leave_out_missing(catalogue, needed, data["on_error"], data.get("root"), trained_on)

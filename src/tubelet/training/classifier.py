@@ -17,7 +17,7 @@ from tubelet.evaluation.predictor import Predictor
 from tubelet.evaluation.results import Answers, Results
 from tubelet.training.groups import train_only
 from tubelet.training.optim import Optim
-from tubelet.training.quarantine import Entry, Quarantine, entry
+from tubelet.training.quarantine import Failure, Quarantine, failure_of
 from tubelet.video.dataset import drawing, sample_seed
 from tubelet.video.failures import error_of, nothing_read
 from tubelet.video.mixing import OnBatch
@@ -43,7 +43,7 @@ class Evaluator(L.LightningModule):
         self.results: Results | None = None  # of the last validation or test
         self.readers: Counter[str] = Counter()  # how many videos each decoder read
         self.failures: Counter[str] = Counter()  # how often each message of a failed read was met
-        self._own: list[Entry] = []  # failures that the other ranks have not heard of
+        self._own: list[Failure] = []  # failures that the other ranks have not heard of
         self._there = 0  # how many failures were of files that are on disk
 
     def count(self, batch: Batch, split: str) -> None:
@@ -51,7 +51,7 @@ class Evaluator(L.LightningModule):
         failed = [failure for failure in batch["failure"] if failure]
         self.readers.update(reader for reader in batch["reader"] if reader)
         self.failures.update(failed)
-        self._own += [entry(failure, self.current_epoch, split) for failure in failed]
+        self._own += [failure_of(failure, self.current_epoch, split) for failure in failed]
         self._there += sum(os.path.exists(error_of(failure).path) for failure in failed)  # a missing file is no sign
         if not self.readers and self._there >= ALL_FAIL:
             raise nothing_read(self.trainer.datamodule.reader, [error_of(one) for one in self.failures.elements()])

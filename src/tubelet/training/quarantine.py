@@ -12,7 +12,7 @@ from tubelet.training.ranks import is_first_rank
 from tubelet.video.failures import error_of
 
 
-class Entry(NamedTuple):
+class Failure(NamedTuple):
     """A line of the file. epoch: of the first read of the path for this split that failed; epochs count from 0."""
 
     path: str
@@ -22,10 +22,10 @@ class Entry(NamedTuple):
     split: str
 
 
-def entry(failure: str, epoch: int, split: str) -> Entry:
+def failure_of(failure: str, epoch: int, split: str) -> Failure:
     """failure: the text of a DecodeError"""
     error = error_of(failure)
-    return Entry(error.path, error.stage, error.reason, epoch, split)
+    return Failure(error.path, error.stage, error.reason, epoch, split)
 
 
 class TooManyFailures(ValueError):
@@ -48,13 +48,13 @@ class Quarantine:
             raise ValueError(f"data.max_failed={max_failed} is not a share from 0 to 1")
         self.file, self.num_videos, self.max_failed = Path(run_dir, "quarantine.jsonl"), num_videos, max_failed
         self.allowed = ceil(Fraction(str(max_failed)) * num_videos)
-        self.entries: dict[tuple[str, str], Entry] = {}  # by path and split
+        self.entries: dict[tuple[str, str], Failure] = {}  # by path and split
         if is_first_rank():
             self.file.unlink(missing_ok=True)
 
-    def add(self, found: Iterable[Entry]) -> None:
+    def add(self, found: Iterable[Failure]) -> None:
         """Every rank adds what all ranks found, and the first one writes it. Raises TooManyFailures."""
-        new: dict[tuple[str, str], Entry] = {}
+        new: dict[tuple[str, str], Failure] = {}
         for one in found:
             if (one.path, one.split) not in self.entries:
                 new.setdefault((one.path, one.split), one)
