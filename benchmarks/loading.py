@@ -38,10 +38,9 @@ Readings = dict[tuple[str, str], list[float]]  # (pipeline, format) -> CPU secon
 
 
 def contestants(task: Task) -> dict[str, dict[str, Batch]]:
-    index = {path: scanned(path) for path, _ in task.files}
     named = {
-        "tubelet": ours.batches(task, {}),
-        "tubelet, scanned": ours.batches(task, index),
+        "tubelet": ours.batches(task, []),
+        "tubelet, scanned": ours.batches(task, [scanned(path) for path, _ in task.files]),
         REFERENCE: mmaction2_style.batches(task),
         "pytorchvideo-style": pytorchvideo_style.batches(task),
         "decoding alone": decoding_only.batches(task),

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from tubelet.video.decord import SeekingReader, has_decord
-from tubelet.video.index import Known
+from tubelet.video.index import Entry, Known
 from tubelet.video.known import known_of
 from tubelet.video.open import READERS, open_video
 from tubelet.video.probe import probe
@@ -32,6 +32,14 @@ from tubelet.video.reader import DecodeError, Reader
 DIFFER = 1.0  # grey levels on average, between versions of FFmpeg
 PLAIN = "plain decord"
 Open = Callable[[], Reader]
+
+
+def scanned(path: str) -> Entry:
+    """What `tubelet scan` writes of a file. Raises OSError, or DecodeError where nothing reads it."""
+    *_, entry = probe(path)
+    if entry.reason:
+        raise DecodeError(path, entry.stage, entry.reason)
+    return entry
 
 
 def contestants(path: str, known: Known) -> dict[str, Open]:
@@ -91,11 +99,9 @@ def draw_rounds(num_frames: int, told: argparse.Namespace) -> list[list[list[int
 
 def compare(path: str, told: argparse.Namespace) -> None:
     """Print a line for each reader. Raises OSError, or DecodeError where nothing reads the file."""
-    *_, entry = probe(path)
-    if entry.reason:
-        raise DecodeError(path, entry.stage, entry.reason)
-    opened, rounds = contestants(path, known_of(entry)), draw_rounds(entry.num_frames, told)
-    exact = examine(opened, path, entry.num_frames, [clip for clips in rounds for clip in clips])
+    known = known_of(scanned(path))
+    opened, rounds = contestants(path, known), draw_rounds(known.num_frames, told)
+    exact = examine(opened, path, known.num_frames, [clip for clips in rounds for clip in clips])
     taken: dict[str, list[float]] = {name: [] for name in exact}
     for number, clips in enumerate(rounds):
         for name in reversed(exact) if number % 2 else exact:

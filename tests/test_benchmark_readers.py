@@ -1,4 +1,4 @@
-"""benchmarks/readers.py: who counts as exact, and one short run."""
+"""benchmarks/readers.py: who counts as exact, and one short run; benchmarks/loading.py: what a scan changes."""
 
 import re
 import sys
@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from tubelet.video.annotations import Video
+from tubelet.video.order import Draw
 from tubelet.video.pyav import LinearReader, write_video
 from tubelet.video.reader import DecodeError
+from tubelet.video.sampling import Dense
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import loading
 import readers
+from pipelines.task import Task
 
 NUM_FRAMES = 20
 
@@ -66,3 +71,11 @@ def test_a_short_run_prints_a_line_for_each_reader_with_its_ratios(video, capsys
     assert own.endswith("1.00 (1.00 to 1.00)      exact")
     assert lines[-1].startswith("  left out: ")
     assert "gone.mp4" in lines[-1]
+
+
+def test_a_scan_changes_nothing_in_the_clips_whose_loading_is_timed(video):
+    task = Task([Video(video, 0)], Dense(5, 2, None), "crop_flip", torch.device("cpu"))
+    named = loading.contestants(task)
+    plain, scanned = (named[name]["uint8"]([Draw(3, 0)]) for name in ("tubelet", "tubelet, scanned"))
+    assert plain.shape == (1, 3, 5, 224, 224)
+    assert scanned.equal(plain)
