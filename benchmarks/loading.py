@@ -22,17 +22,20 @@ from statistics import median
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch, and for all pipelines: as train.py does
 
 import av
+import decord
 import torch
+from decord import DECORDError
 from pipelines import decoding_only, files, mmaction2_style, ours, pytorchvideo_style
 from pipelines.task import Batch, Task
 from readers import scanned
 
 from tubelet.video.annotations import Video
 from tubelet.video.order import Draw
+from tubelet.video.reader import DecodeError
 from tubelet.video.sampling import Dense
 
 STRIDES = {"ssv2": 2}  # frames; 4 of all others. 16 frames of 2 apart span most of an SSv2 file
-REFERENCE = "mmaction2-style"
+FAILURES = (DecodeError, DECORDError, av.FFmpegError, RuntimeError, ValueError, OSError)  # of any decoder
 FORMATS = ("uint8", "float")
 Readings = dict[tuple[str, str], list[float]]  # (pipeline, format) -> CPU seconds a clip, of each round
 
@@ -41,7 +44,7 @@ def contestants(task: Task) -> dict[str, dict[str, Batch]]:
     named = {
         "tubelet": ours.batches(task, []),
         "tubelet, scanned": ours.batches(task, [scanned(path) for path, _ in task.files]),
-        REFERENCE: mmaction2_style.batches(task),
+        "mmaction2-style": mmaction2_style.batches(task),
         "pytorchvideo-style": pytorchvideo_style.batches(task),
         "decoding alone": decoding_only.batches(task),
     }
@@ -69,13 +72,11 @@ def measure(task: Task, options: argparse.Namespace) -> tuple[Readings, list[str
         try:
             call([Draw(0, i) for i in range(len(task.files))])
             readings[name, kind] = []
-        except Exception as error:  # of any decoder: their classes differ
+        except FAILURES as error:
             del calls[name, kind]
             left_out.append(f"{name} ({kind}): {type(error).__name__}: {str(error).splitlines()[0][:100]}")
     for k in range(1, options.rounds + 1):
-        draws = [Draw(k, i % len(task.files)) for i in range(k * options.batch, (k + 1) * options.batch)]
-        # Another epoch for each time that a file is drawn, so that its clips begin at different frames.
-        draws = [Draw(k * options.batch + i, draw.video) for i, draw in enumerate(draws)]
+        draws = [Draw(k * options.batch + i, i % len(task.files)) for i in range(options.batch)]
         for key, call in calls.items():
             start = now()
             call(draws)
@@ -132,7 +133,7 @@ def main() -> None:
     torch.set_num_threads(1)
     lines = [
         f"{date.today()}; {platform.processor() or platform.machine()}, {options.device}; torch {torch.__version__}, "
-        f"PyAV {av.__version__}, decord {mmaction2_style.decord.__version__}; {options.frames} frames of 224 pixels, "
+        f"PyAV {av.__version__}, decord {decord.__version__}; {options.frames} frames of 224 pixels, "
         f"`augment` {options.augment}, {options.rounds} rounds of {options.batch} clips: median (and range). "
         f"The mmaction2-style pipeline resizes by {mmaction2_style.RESIZED_BY}."
     ]

@@ -42,4 +42,4 @@ def batches(task: Task) -> dict[str, Batch]:
             decode(path, headers[path], task.frames(draw, *lengths[path]))
         return torch.empty(0)
 
-    return {"uint8": nothing, "float": nothing}
+    return {"uint8": nothing}

@@ -12,13 +12,12 @@ from tubelet.video.pyav import write_video
 
 SUFFIXES = {".avi", ".mp4", ".webm", ".mkv", ".mov", ".m4v"}
 NUM_FILES = 4  # of each kind
-X264 = {"preset": "medium", "crf": "23"}
-# kind -> height, width, frames, frames a second, suffix, encoder, its options
+# kind -> height, width, frames, frames a second, suffix, encoder, its options; bit rates are those of real files
 KINDS = {
-    "ucf101": (240, 320, 180, 25, ".avi", "mpeg4", {"g": "12", "qscale": "4"}),
-    "kinetics": (256, 340, 300, 30, ".mp4", "libx264", {**X264, "g": "250"}),
-    "ssv2": (240, 427, 48, 12, ".webm", "libvpx-vp9", {"g": "128", "cpu-used": "4", "b": "500k"}),
-    "1080p": (1080, 1920, 150, 30, ".mp4", "libx264", {**X264, "g": "250", "preset": "veryfast"}),
+    "ucf101": (240, 320, 180, 25, ".avi", "mpeg4", {"g": "12", "b": "360k"}),
+    "kinetics": (256, 340, 300, 30, ".mp4", "libx264", {"g": "250", "b": "700k"}),
+    "ssv2": (240, 427, 48, 12, ".webm", "libvpx-vp9", {"g": "128", "cpu-used": "4", "b": "420k"}),
+    "1080p": (1080, 1920, 150, 30, ".mp4", "libx264", {"g": "250", "b": "5M", "preset": "veryfast"}),
 }
 
 

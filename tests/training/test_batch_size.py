@@ -126,5 +126,5 @@ def test_a_run_records_the_size_found_and_a_resumed_one_keeps_it(tmp_path, motio
 
 
 def test_a_word_that_is_not_auto_is_refused(tmp_path, motion_root):
-    with pytest.raises(ValueError, match=r"data.batch_size=large is not a whole number of at least 1, or auto"):
+    with pytest.raises(ValueError, match=r"=large is not a whole number of at least 1, or in training auto"):
         train(config(tmp_path, motion_root, "data.batch_size=large"), [])

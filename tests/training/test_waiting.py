@@ -96,9 +96,9 @@ def test_a_slow_loader_is_measured_logged_and_told_once_with_what_would_help(run
 
 
 def test_of_a_loader_that_keeps_up_nothing_is_said(run):
-    times, metrics, lines = run(0.0, 0.02)
-    assert times["data_time"] < 0.004
-    assert metrics["train/waiting"] < 0.1
+    times, metrics, lines = run(0.0, 0.05)
+    assert times["data_time"] < 0.01
+    assert metrics["train/waiting"] < 0.15
     assert lines == []
 
 

@@ -59,7 +59,7 @@ class VideoData(L.LightningDataModule):
             raise ValueError(f"data.on_error={on_error} is neither raise nor skip")
         for key, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if not isinstance(value, int) or value < least:
-                instead = ", or auto" if key == "batch_size" else ""
+                instead = ", or in training auto" if key == "batch_size" else ""
                 raise ValueError(f"data.{key}={value} is not a whole number of at least {least}{instead}")
         if eval_batch_size is not None and eval_batch_size < 1:
             raise ValueError(f"data.eval_batch_size={eval_batch_size} is not a whole number of at least 1")
