@@ -10,6 +10,7 @@ COMMANDS = {
     "order": "whether a model uses the order of frames: tubelet order ckpt=best.ckpt",
     "plot": "learning curves and confusion matrix of a run as pictures: tubelet plot runs/...",
     "scan": "what is wrong with a data set, and its index: tubelet scan data=ucf101",
+    "transcode": "whether smaller files would train faster, and writing them: tubelet transcode data=kinetics400",
     "profile": "what models cost in parameters, MACs and memory: tubelet profile model=vivit_joint",
     "table": "a comparison of the runs of a sweep: tubelet table runs/sweep/...",
 }
@@ -20,7 +21,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print("tubelet: action recognition with video transformers\n")
-        print("\n".join(f"  {name:9}{what}" for name, what in COMMANDS.items()))
+        print("\n".join(f"  {name:11}{what}" for name, what in COMMANDS.items()))
         print("\ntubelet COMMAND --help tells more of each.")
         return
     name = arguments[0]

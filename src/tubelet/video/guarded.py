@@ -3,7 +3,7 @@
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
 
 def in_children(
     work: Work, tasks: Sequence[Any], num_children: int, limit: Callable[[Any], float]
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Do `work(task)` on every task, `num_children` at a time; outcomes come as they are ready.
 
     limit: task -> seconds that the work may take between two things it gives; then its process is killed, and another

@@ -173,6 +173,11 @@ def append_entries(file: Path, entries: Iterable[Entry]) -> None:
         path = os.path.abspath(entry.path)
         path = os.path.relpath(path, home) if path.startswith(os.path.join(home, "")) else path
         lines.append(json.dumps({**asdict(entry), "path": path}, ensure_ascii=False) + "\n")
+    append_lines(file, lines)
+
+
+def append_lines(file: Path, lines: Iterable[str]) -> None:
+    """Whole lines, each with its end; what a kill has left of a line before them is removed."""
     with open(file, "ab+") as opened:
         _cut_after_last_line(opened)
         opened.write("".join(lines).encode(errors="surrogateescape"))

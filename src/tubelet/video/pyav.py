@@ -1,4 +1,4 @@
-"""The only file that imports PyAV: the header check, the linear reader that is exact on every file, and the writer."""
+"""PyAV, which else only encode.py imports: the header check, the linear reader that is exact everywhere, the writer."""
 
 import logging
 import os

@@ -66,7 +66,7 @@ def _update(
     new = [Task(path, options, entries.get(path)) for path in there if path not in entries or _lacks(entries[path])]
     pause = 0.5 if sys.stderr.isatty() else 10.0  # seconds between two updates of the bar: a log file wants few
     with tqdm(desc="looking at videos", total=len(there), initial=len(there) - len(new), mininterval=pause) as bar:
-        for outcome in in_children(look_at, new, num_workers, lambda task: _limit(task.path, seconds)):
+        for outcome in in_children(look_at, new, num_workers, lambda task: seconds_for(task.path, seconds)):
             entry = _entry(outcome)
             if entry is not None:
                 append_entries(file, [entry])
@@ -87,7 +87,8 @@ def _lacks(entry: Entry) -> bool:
     return entry.container != "frames" and bool(untried(entry))
 
 
-def _limit(path: str, seconds: float) -> float:
+def seconds_for(path: str, seconds: float) -> float:
+    """That a step of decoding this file may take."""
     try:
         return seconds + SECONDS_PER_MB * state_of(path)[0] / 2**20
     except OSError:

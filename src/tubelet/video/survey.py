@@ -1,8 +1,10 @@
 """One video decoded from its first frame to its last: how many frames, of which size, and what is wrong with it."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tubelet.video.frames import FramesReader
 from tubelet.video.pyav import open_watched, read_header
@@ -26,35 +28,63 @@ class Survey:
     untimed: bool
 
 
+class Watched:
+    """The frames of a file from its first to its last, with what is noticed on the way.
+
+    sizes, key_frames: (height, width) of the frames so far, and the numbers of those at which decoding can begin
+    turns: counterclockwise quarter turns that the file asks for
+    untimed, damaged: as in `Survey`; the latter is known when all frames have been taken
+    """
+
+    def __init__(self, path: str):
+        self.path, self.turns, self.damaged, self.untimed = path, 0, "", False
+        self.sizes: list[tuple[int, int]] = []
+        self.key_frames: list[int] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        """PyAV's frames. Raises DecodeError where reading linearly would."""
+        num_packets, num_corrupt = 0, 0
+        with open_watched(self.path) as (container, stream, logged):
+            for packet in container.demux(stream):
+                num_packets += packet.size > 0
+                num_corrupt += packet.is_corrupt
+                for frame in packet.decode():
+                    num_corrupt += frame.is_corrupt
+                    if frame.key_frame:
+                        self.key_frames.append(len(self.sizes))
+                    self.sizes.append((frame.height, frame.width))
+                    self.turns = round(frame.rotation / 90) % 4
+                    self.untimed = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+                    yield frame
+            if not self.sizes:
+                raise DecodeError(self.path, "decode", "the video stream holds no frame")
+            others = {one.codec_context.name for one in container.streams if one is not stream and one.codec_context}
+            errors = [f"{source}: {text.strip()}" for _, source, text in logged if source not in others]
+            self.damaged = _damage(errors, num_corrupt, num_packets, stream.frames, self.sizes)
+
+
 def survey(path: str) -> Survey:
     """Decode every frame. Raises DecodeError where reading linearly would.
 
     Damage is what libav logs as an error or flags as corrupt, an end before the promised one, and a change of the
     frame size. Changed bytes that still make pictures without a complaint are not seen.
     """
-    header = read_header(path)
-    num_packets, num_corrupt = 0, 0
-    sizes: list[tuple[int, int]] = []
-    key_frames: list[int] = []
-    with open_watched(path) as (container, stream, logged):
-        for packet in container.demux(stream):
-            num_packets += packet.size > 0
-            num_corrupt += packet.is_corrupt
-            for frame in packet.decode():
-                num_corrupt += frame.is_corrupt
-                if frame.key_frame:
-                    key_frames.append(len(sizes))
-                sizes.append((frame.height, frame.width))
-                turns = round(frame.rotation / 90) % 4
-        if not sizes:
-            raise DecodeError(path, "decode", "the video stream holds no frame")
-        others = {one.codec_context.name for one in container.streams if one is not stream and one.codec_context}
-        errors = [f"{source}: {text.strip()}" for _, source, text in logged if source not in others]
-        untimed = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
-        damaged = _damage(errors, num_corrupt, num_packets, stream.frames, sizes)
-    height, width = sizes[0][::-1] if turns % 2 else sizes[0]
-    rest = header.fps, height, width, 90 * turns, header.container, header.codec, tuple(key_frames), untimed
-    return Survey(_digest(path), damaged, len(sizes), *rest)
+    header, watched = read_header(path), Watched(path)
+    num_frames = sum(1 for _ in watched)
+    height, width = watched.sizes[0][:: -1 if watched.turns % 2 else 1]
+    return Survey(
+        digest=_digest(path),
+        damaged=watched.damaged,
+        num_frames=num_frames,
+        fps=header.fps,
+        height=height,
+        width=width,
+        rotation=90 * watched.turns,
+        container=header.container,
+        codec=header.codec,
+        key_frames=tuple(watched.key_frames),
+        untimed=watched.untimed,
+    )
 
 
 def survey_folder(path: str, names: str | None, first: int | None) -> Survey:
