@@ -50,9 +50,9 @@ def run() -> None:
         print(HELP)
         return
     with told_in_one_line():
-        for name, value in (("--num-workers", told.num_workers), ("--seconds", told.seconds), ("--gop", told.gop)):
-            if value <= 0:
-                raise ValueError(f"{name} {value} is not a positive number")
+        for name in ("short_side", "gop", "num_workers", "seconds"):
+            if getattr(told, name) <= 0:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(told, name)} is not a positive number")
         if not 1 <= told.crf <= 51:
             raise ValueError(f"--crf {told.crf} is not a number from 1 to 51")
         if told.yes and not told.out:
@@ -62,14 +62,12 @@ def run() -> None:
 
 class Data(NamedTuple):
     """paths: of the videos on disk; missing: of those that are listed only
-    resize: pixels of the short side from which training cuts its crops
     sampling, short_side: how training reads clips (see video/open.py)
     """
 
     root: str
     paths: Sequence[str]
     missing: Sequence[str]
-    resize: int
     sampling: Any
     short_side: int | None
 
@@ -78,11 +76,7 @@ def _transcode(told: argparse.Namespace, overrides: list[str]) -> int:
     from tubelet.video.encode import Encoding
     from tubelet.video.transcode import Reencode, finished, paths_below
 
-    data = _folder(overrides) if Path(overrides[0]).is_dir() else _data_set(overrides)
-    if told.short_side < data.resize:
-        raise ValueError(
-            f"--short-side {told.short_side} is less than clip.resize={data.resize}, from which crops are cut"
-        )
+    data = _folder(overrides) if Path(overrides[0]).is_dir() else _data_set(overrides, told.short_side)
     frames = next((path for path in data.paths if os.path.isdir(path)), None)
     if frames is not None:
         raise ValueError(f"{frames} is a folder of frames; only video files can be re-encoded")
@@ -105,17 +99,21 @@ def _transcode(told: argparse.Namespace, overrides: list[str]) -> int:
     return _write(work, sources, data, measured, told)
 
 
-def _data_set(overrides: list[str]) -> Data:
+def _data_set(overrides: list[str], new_side: int) -> Data:
     from tubelet.training.build import build_sampling, list_videos
 
     cfg = compose_config("train", overrides)
+    if new_side < cfg.clip.resize:
+        raise ValueError(
+            f"--short-side {new_side} is less than clip.resize={cfg.clip.resize}, from which crops are cut"
+        )
     catalogue, clip = list_videos(cfg.data), cfg.clip
     listed = dict.fromkeys(video.path for split in (catalogue.train, catalogue.val, catalogue.test) for video in split)
     paths = [path for path in listed if path not in catalogue.missing]
     if not paths:
         raise ValueError(f"data.root={cfg.data.root}: none of {len(listed)} listed videos is on disk")
     short_side = clip.resize if cfg.data.scale_while_decoding else None
-    return Data(cfg.data.root, paths, sorted(catalogue.missing), clip.resize, build_sampling(clip), short_side)
+    return Data(cfg.data.root, paths, sorted(catalogue.missing), build_sampling(clip), short_side)
 
 
 def _folder(overrides: list[str]) -> Data:
@@ -128,7 +126,7 @@ def _folder(overrides: list[str]) -> Data:
     paths = files_below(folder)
     if not paths:
         raise ValueError(f"{folder}: no video file in it or below")
-    return Data(folder, paths, [], 256, Dense(16, 4, None), 256)
+    return Data(folder, paths, [], Dense(16, 4, None), 256)
 
 
 def _measure(data: Data, encoding: "Encoding", told: argparse.Namespace) -> "Measured":

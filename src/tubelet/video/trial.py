@@ -96,7 +96,7 @@ class Trial:
                 yield clip
             sizes = os.path.getsize(path), found.num_bytes
             yield Sampled(path, spent[0] / NUM_CLIPS, spent[1] / NUM_CLIPS, *sizes, found.seconds)
-        except (DecodeError, NoFrameRate) as error:
+        except (DecodeError, NoFrameRate, OSError) as error:
             yield str(error)
 
     def _seconds(self, file: str, clip: int) -> float:
