@@ -86,7 +86,7 @@ def _write(watched: Watched, target: str, encoding: Encoding) -> Iterator[int]:
                 clock = Clock(frame.time_base, fps)
                 stream = _stream(container, frame, picture, fps, encoding)
             picture.pts, picture.time_base = clock(None if watched.untimed else frame.pts), frame.time_base
-            container.mux(stream.encode(picture))
+            container.mux(stream.encode(picture))  # which scales a frame of another size than the first
             if number % BEAT == 0:
                 yield number
         assert stream is not None  # a source without frames has raised
