@@ -148,9 +148,9 @@ def transcode(
             for outcome in outcomes:
                 line, reason = _put_in_place(outcome, work.out)
                 if line is None:
-                    failed[outcome.path] = reason
+                    failed[outcome.task] = reason
                 else:
-                    done[outcome.path] = line
+                    done[outcome.task] = line
                 bar.update()
     finally:
         outcomes.close()  # ends the children, whose files are then nobody's
