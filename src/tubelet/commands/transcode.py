@@ -100,14 +100,14 @@ def _transcode(told: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _data_set(overrides: list[str], new_side: int) -> Data:
-    from tubelet.training.build import build_sampling, list_videos
+    from tubelet.training.build import build_sampling, listed_catalogue
 
     cfg = compose_config("train", overrides)
     if new_side < cfg.clip.resize:
         raise ValueError(
             f"--short-side {new_side} is less than clip.resize={cfg.clip.resize}, from which crops are cut"
         )
-    catalogue, clip = list_videos(cfg.data), cfg.clip
+    catalogue, clip = listed_catalogue(cfg.data), cfg.clip
     listed = dict.fromkeys(video.path for split in (catalogue.train, catalogue.val, catalogue.test) for video in split)
     paths = [path for path in listed if path not in catalogue.missing]
     if not paths:
