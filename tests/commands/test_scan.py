@@ -142,7 +142,7 @@ def test_all_wrong_labels_are_told_where_training_stops_at_the_first(sound, tmp_
     named = [f"    {path}: {what}" for path, what in wrong.items()]
     assert "\n".join(["wrong labels: 2", *named]) in printed.stdout
     first, what = next(iter(wrong.items()))
-    told = re.escape(f"{what} ({first}); 1 more labels are wrong, tubelet scan names all")
+    told = re.escape(f"{what} ({first}); 1 more: tubelet scan names all wrong labels")
     with contextlib.chdir(folder), pytest.raises(ValueError, match=f"^{told}$"):
         build_catalogue(compose_config("train", [*lists, "data.classes=[run]"]).data)
 

@@ -78,7 +78,7 @@ def _refuse_wrong_labels(catalogue: Catalogue) -> None:
     wrong = catalogue.wrong_labels()
     if wrong:
         path, what = next(iter(wrong.items()))
-        others = f"; {len(wrong) - 1} more labels are wrong, tubelet scan names all" if len(wrong) > 1 else ""
+        others = f"; {len(wrong) - 1} more: tubelet scan names all wrong labels" if len(wrong) > 1 else ""
         raise ValueError(f"{what} ({path}){others}")
 
 
