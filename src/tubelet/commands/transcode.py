@@ -1,6 +1,7 @@
 """tubelet transcode: measure whether smaller files with more key frames would train faster; with --yes, write them."""
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -192,18 +193,17 @@ def _write(work: Any, sources: list[str], data: Data, measured: "Measured | None
     _name("failed, and left out", list(failed.values()))
     about = {"encoding": asdict(work.encoding), "num_videos": len(sources), "num_done": len(done)}
     figures = {"factor": measured.factor, "videos": [asdict(one) for one in measured.videos]} if measured else None
+    report = Path(work.out, "transcode.json")
+    if figures is None and report.exists():  # of the run that is taken up
+        figures = json.loads(report.read_text()).get("measured")
     troubles = {"failed": failed, "damaged": damaged, "missing": list(data.missing)}
-    write_json(Path(work.out, "transcode.json"), {**about, "measured": figures, **troubles})
+    write_json(report, {**about, "measured": figures, **troubles})
     print(f"written: {os.path.join(told.out, 'transcode.json')}; train with data.root={told.out}")
     return int(bool(failed))
 
 
 def _name(what: str, found: Sequence[str]) -> None:
-    if found:
-        print(
-            "\n".join([f"{what}: {len(found)}", *(f"    {one}" for one in found[:SHOWN])])
-            .encode(errors="backslashreplace")
-            .decode()
-        )
-    if len(found) > SHOWN:
-        print(f"    and {len(found) - SHOWN} more, in transcode.json")
+    more = [f"    and {len(found) - SHOWN} more, in transcode.json"] if len(found) > SHOWN else []
+    lines = [f"{what}: {len(found)}", *(f"    {one}" for one in found[:SHOWN]), *more]
+    if found:  # names that are not UTF-8 cannot be printed as they are
+        print("\n".join(lines).encode(errors="backslashreplace").decode())
