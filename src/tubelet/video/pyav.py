@@ -124,13 +124,11 @@ def _walk(container: av.container.InputContainer, stream: av.VideoStream) -> tup
 def frames_from(opened: Opened, time: int | None, wanted: Set[int]) -> Iterator[av.VideoFrame]:
     """The frames from the key frame shown at `time` on, or from one before it; None: from the beginning of a file.
 
-    None at all where the seek does not land on a key frame.
-
-    wanted: times of the frames needed; others may be left out where no frame is predicted from them
+    None at all where the seek does not land on a key frame. wanted: times of the frames needed; others may be left out
+    where no frame is predicted from them.
     """
     container, stream = opened
-    # Not in H.265, where pictures of a higher layer may be predicted from what is marked so.
-    may_skip = stream.codec_context.name == "h264"
+    may_skip = stream.codec_context.name == "h264"  # in H.265 a higher layer may be predicted from what is marked so
     if time is not None:
         container.seek(time, stream=stream)
     for place, packet in enumerate(container.demux(stream)):
