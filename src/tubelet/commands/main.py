@@ -11,6 +11,7 @@ COMMANDS = {
     "plot": "learning curves and confusion matrix of a run as pictures: tubelet plot runs/...",
     "scan": "what is wrong with a data set, and its index: tubelet scan data=ucf101",
     "transcode": "whether smaller files would train faster, and writing them: tubelet transcode data=kinetics400",
+    "browse": "what a model is trained on, in pictures and films: tubelet browse data=ucf101 augment=randaugment",
     "profile": "what models cost in parameters, MACs and memory: tubelet profile model=vivit_joint",
     "table": "a comparison of the runs of a sweep: tubelet table runs/sweep/...",
 }

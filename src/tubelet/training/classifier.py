@@ -18,7 +18,7 @@ from tubelet.evaluation.results import Answers, Results
 from tubelet.training.groups import train_only
 from tubelet.training.optim import Optim
 from tubelet.training.quarantine import Failure, Quarantine, failure_of
-from tubelet.video.dataset import drawing, sample_seed
+from tubelet.video.batches import BatchDraw, augmented, first_views_first
 from tubelet.video.failures import error_of, nothing_read
 from tubelet.video.mixing import OnBatch
 from tubelet.weights.files import RECORD
@@ -26,7 +26,6 @@ from tubelet.weights.files import RECORD
 T = TypeVar("T")
 Batch = dict[str, Tensor | list[str]]
 ALL_FAIL = 20  # videos of a rank: if not one of so many could be read, it is the reader, or the place of the data
-ON_BATCH = -1000  # in place of a view, of draws that are made for a whole batch
 BATCHES_BETWEEN_COUNTS = 50  # of the failures of all ranks, who must agree to stop; asking costs all of them a pause
 
 
@@ -144,18 +143,11 @@ class Classifier(Evaluator):
         return loss
 
     def _augmented(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Normalised clips (N, C, T, H, W) and what each shows (N, num_classes), for N = V views of B videos.
-
-        Draws depend on seed, epoch, batch and rank alone, so that a resumed run makes the same.
-        """
-        # First views first, so that mixing a clip with the one before it mixes two videos.
-        clips = self.predictor.normalise(batch["video"].transpose(0, 1).flatten(0, 1))
-        labels, data = batch["shown"].transpose(0, 1).flatten(), self.trainer.datamodule
-        shown = nn.functional.one_hot(labels, len(data.catalogue.classes)).float()
-        with drawing(sample_seed(data.seed, self.current_epoch, batch_idx, ON_BATCH - self.global_rank)):
-            for augment in self.augment:
-                clips, shown = augment(clips, shown)
-        return clips, shown
+        """Normalised clips (N, C, T, H, W) and what each shows (N, num_classes), for N = V views of B videos."""
+        data = self.trainer.datamodule
+        shown = nn.functional.one_hot(first_views_first(batch["shown"]), len(data.catalogue.classes)).float()
+        draw = BatchDraw(data.seed, self.current_epoch, batch_idx, self.global_rank)
+        return augmented(batch["video"], shown, self.predictor.normalise, self.augment, draw)
 
     def on_train_epoch_start(self) -> None:  # which Lightning leaves out when it resumes within an epoch
         self.train_loss.reset()

@@ -27,6 +27,10 @@ class Normalise(nn.Module):
         # In place: new memory for each operation takes most of the time on a CPU.
         return video.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
 
+    def undone(self, video: Tensor) -> Tensor:
+        """Normalised (..., C, T, H, W) -> uint8 of the same shape; what no pixel can be, such as noise, is cut off."""
+        return (video * self.std + self.mean).round().clamp(0, 255).to(torch.uint8)
+
 
 class ShortSideJitter(v2.Transform):
     """(..., H, W) with the short side resized to a random length, all equally likely; the long side in proportion.
