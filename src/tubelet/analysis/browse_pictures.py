@@ -28,7 +28,6 @@ GAP, MARGIN = 6, 12
 CAPTION = 58  # letters
 SMALLEST_TILE, LARGEST_TILE = 160, 256  # frames of fewer are enlarged in whole numbers, so that pixels can be seen
 TALLEST, WIDEST = 8000, 1920  # of a picture and of a film, as far as tiles of SMALLEST_TILE allow it
-MOST = 64  # rows of a picture, and tiles of a film
 FILM_FPS = 8  # frames a second
 FILM_SECONDS = 6.0  # at least; a clip is shown again until then
 DARK, LIGHT = "#16181c", "#f2f2f2"
@@ -121,7 +120,7 @@ def _row(views: Sequence[View], largest: int) -> Row:
         frames, fps = view.sources[0].frames, view.sources[0].fps
         for t, tile in zip(chosen, scaled(view.pixels[chosen], largest), strict=True):
             tiles.append(tile)
-            labels.append(" ".join(filter(None, (view.crop, str(frames[t]), told_time(frames[t], fps)))))
+            labels.append(" · ".join(filter(None, (view.crop, str(frames[t]), told_time(frames[t], fps)))))
             places.append(x)
             x += tile.shape[1] + GAP
         x += 2 * GAP  # between two crops
@@ -174,7 +173,7 @@ def num_columns(num_tiles: int, together: int) -> int:
 
 def _label(view: View, width: int) -> list[Line]:
     """Two lines: the classes, or one and the name of the view."""
-    name = " ".join(filter(None, (view.name, view.crop)))
+    name = " · ".join(filter(None, (view.name, view.crop)))
     told = [*told_weights(view.sources, width), elided(name, width)][:2]
     colour = "#ff6b6b" if any(source.failure for source in view.sources) else LIGHT
     return [Line(text, colour) for text in told]

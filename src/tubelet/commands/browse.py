@@ -28,6 +28,8 @@ sources; train_0.mp4, the clips moving. And test.png and test.mp4, the clips and
   --num-clips N       clips that are shown of a batch, 1 to 64 (default: 16)
   --num-videos N      test videos, spread evenly over their list (default: 2); 0 shows none"""
 
+MOST = 64  # batches, and clips or videos of one picture
+
 
 def run() -> None:
     parser = argparse.ArgumentParser(prog="tubelet browse", add_help=False)
@@ -40,14 +42,10 @@ def run() -> None:
         print(HELP)
         return
     with told_in_one_line():
-        for name, value, least, most in (
-            ("--num-batches", told.num_batches, 0, None),
-            ("--num-clips", told.num_clips, 1, 64),
-            ("--num-videos", told.num_videos, 0, None),
-        ):
-            if value < least or (most is not None and value > most):
-                upper = "" if most is None else f" and at most {most}"
-                raise ValueError(f"{name} {value} is not a whole number of at least {least}{upper}")
+        for name, least in (("num_batches", 0), ("num_clips", 1), ("num_videos", 0)):
+            value = getattr(told, name)
+            if not least <= value <= MOST:
+                raise ValueError(f"--{name.replace('_', '-')} {value} is not from {least} to {MOST}")
         _browse(told, overrides)
 
 
@@ -90,14 +88,20 @@ class Training(NamedTuple):
 
     def summary(self) -> str:
         """One line: the augmentations in their order, and where they run."""
-        where = f"{self.data.num_workers} workers" if self.data.num_workers else "the training process"
-        on_device = ", ".join(_name(one) for one in [self.normalise, *self.on_batches])
-        return f"augmentation: {', '.join(map(_name, self.on_clips))} in {where}; then {on_device} on {self.device}"
+        where = f"workers ({self.data.num_workers})" if self.data.num_workers else "the training process"
+        on_device = _names([self.normalise, *self.on_batches])
+        return f"augmentation: {_names(self.on_clips)} in {where}; then {on_device} on {self.device}"
+
+
+def _names(transforms: "Sequence[nn.Module]") -> str:
+    """Of those that are ever applied."""
+    return ", ".join(_name(one) for one in transforms if getattr(one, "p", 1) > 0) or "none"
 
 
 def _name(transform: "nn.Module") -> str:
-    twins = getattr(transform, "twins", None)  # of a flip that knows labels
-    return type(transform).__name__ + (f" (swaps labels: {len(twins) // 2} twin pairs)" if twins else "")
+    pairs = len(getattr(transform, "twins", {})) // 2  # of a flip that knows labels
+    told = f" (swaps labels of {pairs} twin pair{'s' * (pairs > 1)})" if pairs else ""
+    return type(transform).__name__ + told
 
 
 def prepare(cfg: Any) -> Training:
@@ -138,7 +142,7 @@ def _draw_training(training: Training, told: argparse.Namespace, out: Path) -> l
 def _draw_test(training: Training, num_videos: int, out: Path) -> list[str]:
     """Returns the names of the files."""
     from tubelet.analysis.browse import views_of_test
-    from tubelet.analysis.browse_pictures import MOST, draw_views, film_views
+    from tubelet.analysis.browse_pictures import draw_views, film_views
     from tubelet.video.order import Draw
 
     test = training.data.test_set
