@@ -59,7 +59,7 @@ def test_a_flip_that_changed_the_label_is_told_and_a_failure_is_red():
 
 def test_no_line_of_a_caption_is_longer_than_its_place():
     long = source(share=0.6, path="p" * 99, label="l" * 99, frames=list(range(10**6, 10**6 + 9)), failure="f" * 999)
-    lines = texts(long, long._replace(share=0.4, label="k" * 99), name="view 1 of 2", width=30)
+    lines = texts(long, long._replace(share=0.4, label="k" * 99), name="view 1/2", width=30)
     assert max(map(len, lines)) == 30
     assert elided("abcdefghij", 6) == "ab…hij"
     assert told_frames([0, 4, 8, 12, 16, 20, 24, 28, 32]) == "frames 0 4 8 12 16 … 28 32"
@@ -78,7 +78,7 @@ def test_views_of_a_video_follow_each_other_and_the_larger_share_comes_first():
     views = views_of_training(batch(), pixels, shares, VIDEOS, CATALOGUE, "data")
     assert [int(view.pixels[0, 0, 0, 0]) for view in views] == [0, 3, 1, 4, 2, 5]
     assert views[0].pixels.shape == (4, 2, 5, 3)
-    assert [view.name for view in views[:2]] == ["view 1 of 2", "view 2 of 2"]
+    assert [view.name for view in views[:2]] == ["view 1/2", "view 2/2"]
     second = views[1].sources  # clip 3, the flipped view of video 0, with clip 2, the first view of video 2
     assert [round(one.share, 6) for one in second] == [0.6, 0.4]
     assert [(one.label, one.listed, one.path) for one in second] == [
@@ -100,7 +100,7 @@ def test_the_views_of_a_test_are_a_list_for_each_clip_with_its_crops():
     first, second = views_of_test(sample, VIDEOS, CATALOGUE, "data")
     assert [view.crop for view in first] == ["left/top", "centre", "right/bottom"]
     assert [int(view.pixels[0, 0, 0, 0]) for view in second] == [3, 4, 5]
-    assert (second[0].name, second[0].sources[0].frames) == ("clip 2 of 2", [5, 6, 7, 8])
+    assert (second[0].name, second[0].sources[0].frames) == ("clip 2/2", [5, 6, 7, 8])
 
 
 def clip(seed: int, height: int = 40, width: int = 50) -> torch.Tensor:

@@ -91,6 +91,8 @@ def test_the_batches_are_to_the_bit_those_that_training_makes(motion_root, tmp_p
 def test_without_augmentation_what_is_shown_are_the_pixels_of_the_loader(motion_root):
     cfg = compose_config("train", [*SMALL, "augment=none", "~augment.flip", f"data.root={motion_root}"])
     training = prepare(cfg)
+    with pytest.raises(ValueError, match="--num-batches 7 is more than the 6 of an epoch"):
+        next(training.batches(7))
     ((batch, clips, shares),) = training.batches(1)
     assert torch.equal(training.normalise.undone(clips), first_views_first(batch["video"]))
     assert torch.equal(shares, torch.eye(8))

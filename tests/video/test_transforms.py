@@ -19,6 +19,13 @@ def test_normalise_by_hand():
     torch.testing.assert_close(shown, expected[None, :, None, None].expand(2, 3, 4, 5, 3), rtol=1e-6, atol=1e-6)
 
 
+def test_normalisation_is_undone_by_hand_and_cut_off_at_0_and_255():
+    shown = torch.tensor([-2.0, -1.2, 2.0, 9.0, -9.0]).expand(2, 1, 4, 3, 5)  # (B, C, T, H, W)
+    pixels = Normalise(mean=[0.5], std=[0.25]).undone(shown)
+    assert pixels.dtype == torch.uint8
+    assert torch.equal(pixels, torch.tensor([0, 51, 255, 255, 0], dtype=torch.uint8).expand(2, 1, 4, 3, 5))
+
+
 def test_normalising_leaves_the_video_that_it_is_given_as_it_is():
     video = torch.full((2, 3, 4, 5, 6), 7.0)
     Normalise([0.5, 0.4, 0.3], [0.2, 0.3, 0.1])(video)

@@ -73,7 +73,7 @@ def views_of_training(
             )
             for part in parts
         ]
-        name = f"view {n // num_videos + 1} of {num_views}" if num_views > 1 else ""
+        name = f"view {n // num_videos + 1}/{num_views}" if num_views > 1 else ""
         made.append(View(pixels[n].permute(1, 2, 3, 0), name, "", sources))
     return made
 
@@ -89,7 +89,7 @@ def views_of_test(
         [
             View(
                 sample["video"][k * len(crops) + c].permute(1, 2, 3, 0),
-                f"clip {k + 1} of {num_clips}" if num_clips > 1 else "",
+                f"clip {k + 1}/{num_clips}" if num_clips > 1 else "",
                 crop,
                 [_source(batch, 0, k * len(crops) + c, k, videos, catalogue, root)],
             )

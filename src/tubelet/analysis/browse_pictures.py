@@ -173,7 +173,7 @@ def num_columns(num_tiles: int, together: int) -> int:
 
 def _label(view: View, width: int) -> list[Line]:
     """Two lines: the classes, or one and the name of the view."""
-    name = " · ".join(filter(None, (view.name, view.crop)))
+    name = f"{view.name} {view.crop}".strip()
     told = [*told_weights(view.sources, width), elided(name, width)][:2]
     colour = "#ff6b6b" if any(source.failure for source in view.sources) else LIGHT
     return [Line(text, colour) for text in told]

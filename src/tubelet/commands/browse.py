@@ -73,15 +73,20 @@ class Training(NamedTuple):
     root: str
 
     def batches(self, number: int) -> "Iterator[tuple[dict[str, Any], Tensor, Tensor]]":
-        """The first batches of the first epoch: as loaded; normalised clips (N, C, T, H, W) after augmentation; and
-        the share of each clip of the batch in each (N, N)."""
+        """The first batches of the first epoch: as loaded; clips (N, C, T, H, W); share of each clip in each (N, N).
+
+        Clips are normalised and augmented. Raises ValueError where an epoch has fewer batches.
+        """
         from itertools import islice
 
         import torch
 
         from tubelet.video.batches import BatchDraw, augmented
 
-        for i, batch in enumerate(islice(self.data.train_dataloader(), number)):
+        loader = self.data.train_dataloader()
+        if number > len(loader):
+            raise ValueError(f"--num-batches {number} is more than the {len(loader)} of an epoch")
+        for i, batch in enumerate(islice(loader, number)):
             draw = BatchDraw(self.data.seed, 0, i, self.data.trainer.global_rank)
             itself = torch.eye(batch["shown"].numel(), device=self.device)  # every clip is a class of its own
             yield batch, *augmented(batch["video"].to(self.device), itself, self.normalise, self.on_batches, draw)
@@ -124,12 +129,14 @@ def prepare(cfg: Any) -> Training:
 
 def _draw_training(training: Training, told: argparse.Namespace, out: Path) -> list[str]:
     """Returns the names of the files."""
+    import torch
+
     from tubelet.analysis.browse import views_of_training
     from tubelet.analysis.browse_pictures import draw_views, film_views
 
     videos, catalogue, written = training.data.train_set.videos, training.data.catalogue, []
     for i, (batch, clips, shares) in enumerate(training.batches(told.num_batches)):
-        pixels = training.normalise.undone(clips).cpu()
+        pixels = torch.stack([training.normalise.undone(clip).cpu() for clip in clips])  # one by one: less memory
         views = views_of_training(batch, pixels, shares.cpu(), videos, catalogue, training.root)
         shown = views[: told.num_clips]
         title = f"training batch {i} of epoch 0, seed {training.data.seed}: {len(shown)} of its {len(views)} clips"
