@@ -16,8 +16,9 @@ from tubelet.training.classifier import ALL_FAIL, Evaluator
 from tubelet.training.explain import one_line
 from tubelet.training.launch import config_dir
 from tubelet.training.quarantine import Failure, Quarantine, TooManyFailures, failure_of
-from tubelet.video.annotations import Video
+from tubelet.video.annotations import Catalogue, Video
 from tubelet.video.dataset import TrainingDataset
+from tubelet.video.failures import nothing_read
 from tubelet.video.order import TrainingOrder
 from tubelet.video.pyav import write_video
 from tubelet.video.reader import DecodeError
@@ -246,12 +247,15 @@ def test_a_budget_that_is_not_a_share_is_an_error(share: float, tmp_path: Path):
 
 def evaluator(tmp_path: Path) -> Evaluator:
     made = Evaluator(nn.Identity(), Quarantine(str(tmp_path), 100, 1.0))
-    made._trainer = SimpleNamespace(datamodule=SimpleNamespace(reader="decord"), current_epoch=0)
+    videos = [Video(f"{i}.mp4", 0) for i in range(3)]
+    catalogue = Catalogue(["dark", "bright"], videos, videos, videos)
+    data = SimpleNamespace(reader="decord", catalogue=catalogue, val_set=SimpleNamespace(videos=videos))
+    made._trainer = SimpleNamespace(datamodule=data, current_epoch=0, world_size=1, sanity_checking=False)
     return made
 
 
-def batch(read: int, unread: int) -> dict:
-    failures = [f"{i}.mp4: cannot open: {'No codec' if i % 3 else 'Other'}" for i in range(unread)]
+def batch(read: int, unread: int, why: str = "No codec") -> dict:
+    failures = [f"{i}.mp4: cannot open: {why if i % 3 else 'Other'}" for i in range(unread)]
     return {"reader": ["pyav"] * read + [""] * unread, "failure": [""] * read + failures, "video": torch.empty(0)}
 
 
@@ -265,6 +269,47 @@ def test_an_evaluation_of_which_nothing_can_be_read_stops_with_the_most_frequent
     assert told.startswith("0.mp4: cannot open: data.reader=decord failed on all 20 videos it was given, on 12 of them")
     assert "for this: No codec. " in told
     assert "try data.reader=auto" in told
+
+
+def ended(made: Evaluator, given: dict) -> None:
+    """A validation of one batch, to which the model answers class 1 of 2."""
+    num_videos = len(given["failure"])
+    answers = torch.tensor([[0.2, 0.8]]).repeat(num_videos, 1)
+    made.on_validation_epoch_start()
+    made.predictor.forward = lambda _: answers
+    made.validation_step(given | {"index": torch.arange(num_videos), "label": torch.zeros(num_videos).long()}, 0)
+    made.log = lambda *_, **__: None  # Lightning refuses it outside of its loop
+    made.on_validation_epoch_end()
+
+
+def test_a_small_split_of_which_nothing_could_be_read_stops_at_its_end(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("os.path.exists", lambda path: True)
+    with pytest.raises(DecodeError, match=r"data\.reader=decord failed on all 3 videos it was given, on 2 of them for"):
+        ended(evaluator(tmp_path), batch(0, 3))
+    made = evaluator(tmp_path)
+    made.trainer.sanity_checking = True  # the first few only: others may be sound
+    ended(made, batch(0, 3))
+    ended(evaluator(tmp_path), batch(1, 2))
+
+
+def test_a_split_of_missing_files_says_nothing_of_the_reader_and_its_loss_is_no_number(tmp_path: Path, recwarn):
+    made = evaluator(tmp_path)
+    ended(made, batch(0, 3))
+    assert made.results is not None
+    assert made.results.top(1) == 0.0
+    assert made.eval_loss.compute().isnan()
+    assert not recwarn.list
+
+
+def test_a_reason_that_says_what_to_do_gets_no_other_advice(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("os.path.exists", lambda path: True)
+    with pytest.raises(DecodeError) as caught:
+        ended(evaluator(tmp_path), batch(0, 3, why="not proven exact; use data.reader=auto"))
+    assert str(caught.value).endswith("for this: not proven exact; use data.reader=auto")
+    assert "frames" not in str(nothing_read("pyav", [DecodeError("a.mp4", "open", "Invalid data")]))
+    assert "try data.reader=auto|pyav_seek|decord|torchcodec|frames," in str(
+        nothing_read("pyav", [DecodeError(str(tmp_path), "open", "Invalid data")])
+    )
 
 
 def test_files_that_are_not_there_do_not_count_against_the_reader(tmp_path: Path):

@@ -71,9 +71,9 @@ class Evaluator(L.LightningModule):
         probabilities = self.predictor(batch["video"])
         label, failed = batch["label"], torch.tensor([reason != "" for reason in batch["failure"]])
         read = ~failed.to(label.device)
-        if read.any():  # an answer to a black clip says nothing of the model
-            loss = nn.functional.nll_loss(probabilities[read].clamp_min(1e-12).log(), label[read])
-            self.eval_loss.update(loss, int(read.sum()))
+        # An answer to a black clip says nothing of the model. Weight 0 all the same, so that the mean is of something.
+        losses = nn.functional.nll_loss(probabilities[read].clamp_min(1e-12).log(), label[read], reduction="sum")
+        self.eval_loss.update(losses / max(int(read.sum()), 1), int(read.sum()))
         self.answers.update(batch["index"], label, failed.to(label.device), probabilities)
         self._failed_now.update(reason for reason in batch["failure"] if reason)
 
@@ -96,6 +96,9 @@ class Evaluator(L.LightningModule):
         index, label, failed, probabilities = (x.cpu() for x in self.answers.compute())
         shown = [videos[i] for i in index.tolist()]
         failures = sorted(set().union(*self._of_all_ranks(self._failed_now)))
+        there = [error for error in map(error_of, failures) if failed.all() and os.path.exists(error.path)]
+        if there and not self.trainer.sanity_checking:  # which looks at the first few only
+            raise nothing_read(data.reader, there)
         self.results = Results(shown, catalogue.classes, label, failed, probabilities, catalogue.twins, failures)
         self.log(f"{split}/loss", self.eval_loss)
         # The same number on every rank, since every rank has all answers; the mean over ranks leaves it as it is.
