@@ -44,7 +44,7 @@ def test_the_seed_of_the_run_chooses_the_share_unless_it_is_given(listed):
 
 def test_missing_videos_of_classes_that_are_not_taken_do_not_matter(listed):
     (listed / "1_3.mp4").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 14 listed train videos are not on disk: \S*1_3.mp4"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 14 listed train videos are .* \S*1_3.mp4; .*skip goes on without"):
         built(listed)
     assert len(built(listed, "data.classes=['0','2']").train) == 10
     assert labels(built(listed, "data.on_error=skip").train) == [0] * 8 + [1] * 3 + [2] * 2
@@ -71,6 +71,45 @@ def test_training_videos_with_several_labels_are_told_with_the_names_of_their_cl
     built(listed)
     told = f"2 train videos are listed with several labels, such as {listed}/0_1.mp4 (0, 2)"
     assert [record.getMessage() for record in caplog.records if "several" in record.getMessage()] == [told]
+
+
+@pytest.mark.parametrize("spelling", ["{}", "./{}", "{root}/{}", "linked/{}", "deep/../{}"])
+def test_test_videos_that_are_trained_on_are_told_once_however_they_are_spelt(spelling, listed, caplog):
+    built(listed)
+    assert "training videos too" not in caplog.text
+    (listed / "linked").symlink_to(listed)
+    (listed / "deep").mkdir()
+    with open(listed / "train.txt", "a") as file:
+        file.writelines(f"{spelling.format(name, root=listed)} {name[4]}\n" for name in ("val_1.mp4", "val_2.mp4"))
+    built(listed)
+    told = f"2 val videos are training videos too, such as {listed}/val_1.mp4: figures on them say nothing"
+    assert [record.getMessage() for record in caplog.records] == [told]
+    caplog.clear()
+    built(listed, needed=("train",), trained_on=())  # an evaluation of the training videos
+    assert not caplog.records
+
+
+def test_an_official_split_whose_lists_share_a_video_is_told(tmp_path, caplog):
+    (tmp_path / "run").mkdir()
+    marks = {"a.avi": 1, "b.avi": 2, "c.avi": 1}
+    for name in marks:
+        (tmp_path / "run" / name).touch()
+    lines = [f"{name} {mark}" for name, mark in marks.items()]
+    (tmp_path / "run_test_split1.txt").write_text("\n".join([*lines, "c.avi 2", ""]))
+    built(tmp_path, data="hmdb51")
+    assert f"1 val videos are training videos too, such as {tmp_path}/run/c.avi" in caplog.text
+
+
+def test_labels_without_a_training_video_are_told_as_where_they_count_from_1(listed, caplog):
+    text = (listed / "train.txt").read_text()
+    (listed / "train.txt").write_text(text.replace(" 0\n", " 3\n"))
+    (listed / "val.txt").write_text("val_1.mp4 1\n")
+    built(listed)
+    told = "no training video has label 0 (0); the labels go from 0 to 3"
+    assert [record.getMessage() for record in caplog.records] == [told]
+    caplog.clear()
+    built(listed, needed=("test",))
+    assert not caplog.records
 
 
 def test_classes_of_a_folder_are_listed_alone(tmp_path):

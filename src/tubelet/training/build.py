@@ -21,8 +21,9 @@ from tubelet.training.ranks import is_first_rank
 from tubelet.training.saving import AtomicCheckpoints, SaveLast
 from tubelet.training.validate import BESIDE_TARGET, CHOOSING
 from tubelet.training.waiting import Waiting
-from tubelet.video.annotations import Catalogue, tell_contradictions
+from tubelet.video.annotations import Catalogue
 from tubelet.video.disk import leave_out_missing
+from tubelet.video.doubts import tell_doubts
 from tubelet.video.flips import with_true_labels
 from tubelet.video.index import find_index, read_entries
 from tubelet.video.known import KnownVideos
@@ -67,10 +68,10 @@ def build_catalogue(
     _refuse_wrong_labels(listed)
     catalogue = take_fraction(listed, data.get("fraction", 1.0), data.get("fraction_seed"))
     catalogue = leave_out_missing(catalogue, needed, data["on_error"], data.get("root"), trained_on)
-    tell_contradictions(catalogue, needed)
     for split in needed:
         if not getattr(catalogue, split):
             raise ValueError(f"data.root={data.get('root')}: the {split} split holds no video")
+    tell_doubts(catalogue, needed)
     return catalogue
 
 

@@ -41,29 +41,6 @@ class Catalogue:
         return {one.path: self.unlabelled.get(one, f"label {one.label}: the labels are 0 to {most}") for one in wrong}
 
 
-def tell_contradictions(catalogue: Catalogue, needed: Sequence[str]) -> None:
-    """Warn of videos that a split lists with several labels: no answer is right to all of them.
-
-    No error, since data sets of several labels a video are lists as well, and training on them has a meaning.
-    """
-    told: list[list[Video]] = []
-    for split in needed:
-        videos = getattr(catalogue, split)
-        if videos in told:  # test videos that are those of validation
-            continue
-        told.append(videos)
-        labels: dict[str, set[int]] = {}
-        for path, label in videos:
-            labels.setdefault(path, set()).add(label)
-        several = {path: found for path, found in labels.items() if len(found) > 1}
-        if several:
-            path, found = next(iter(several.items()))
-            names = ", ".join(catalogue.classes[label] for label in sorted(found))
-            log.warning(
-                "%d %s videos are listed with several labels, such as %s (%s)", len(several), split, path, names
-            )
-
-
 def read_folder(
     root: str, val: float = 0.2, classes: Sequence[str] | None = None, group: str | None = None
 ) -> Catalogue:

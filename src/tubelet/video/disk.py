@@ -10,8 +10,8 @@ from typing import Any
 from tubelet.video.annotations import Catalogue, Video, is_video
 
 log = logging.getLogger(__name__)
-LEFT_OUT = "they are left out"
-COUNTED = "they stay in the count, as answered wrongly"
+LEFT_OUT = "they are left out", "goes on without them"  # what is done with missing videos, and would be with `skip`
+COUNTED = "they stay in the count, as answered wrongly", "goes on and counts them as answered wrongly"
 
 
 def read_text(file: Path) -> str:
@@ -149,10 +149,11 @@ def leave_out_missing(
         if len(lacking) == len(videos):
             where = f"data.root={root}: none of {len(videos)} listed {split} videos is on disk: {named}"
             raise FileNotFoundError(f"{where}. {catalogue.source}" if catalogue.source else where)
+        done, offered = LEFT_OUT if split in trained_on else COUNTED
         number = f"{len(lacking)} of {len(videos)} listed {split} videos are not on disk: {named}"
         if on_error != "skip":
-            raise FileNotFoundError(f"{number}; data.on_error=skip goes on without them")
-        log.warning("%s; %s", number, LEFT_OUT if split in trained_on else COUNTED)
+            raise FileNotFoundError(f"{number}; data.on_error=skip {offered}")
+        log.warning("%s; %s", number, done)
     on_disk: dict[str, Any] = {
         split: [video for video in getattr(catalogue, split) if video.path not in catalogue.missing]
         for split in trained_on

@@ -90,11 +90,6 @@ def read_list(train: str, val: str, test: str | None, root: str, names: str | No
     """
     files = {"train": train, "val": val} | ({"test": test} if test else {})
     rows = {part: _rows(Path(file)) for part, file in files.items()}
-    paths = {part: {path for _, path, _ in found} for part, found in rows.items()}
-    for part in set(paths) - {"train"}:
-        both = len(paths["train"] & paths[part])
-        if both:
-            log.warning("%d videos of %s are training videos too: figures on them say nothing", both, files[part])
     classes = read_lines(Path(names)) if names else _names([row for found in rows.values() for row in found])
     numbers = {name: i for i, name in enumerate(classes)}
     videos: dict[str, list[Video]] = {}
@@ -147,11 +142,7 @@ def _names(rows: list[tuple[str, str, str]]) -> list[str]:
     if not numbers:
         place, _, label = rows[0]
         raise ValueError(f"{place}: label {label!r}, and no line has a label from 0 on")
-    names = [str(i) for i in range(max(map(int, numbers)) + 1)]
-    unused = [name for name in names if name not in numbers]
-    if unused:
-        log.warning("no video has label %s, though labels go up to %s", ", ".join(unused[:10]), names[-1])
-    return names
+    return [str(i) for i in range(max(map(int, numbers)) + 1)]
 
 
 def _is_number(label: str) -> bool:
