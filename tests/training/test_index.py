@@ -8,7 +8,7 @@ import torch
 
 from tubelet.training.build import build_catalogue, build_training_data
 from tubelet.training.launch import compose_config
-from tubelet.video.index import INDEX_NAME
+from tubelet.video.index import INDEX_NAME, Entry, append_entries, state_of
 from tubelet.video.order import Draw
 from tubelet.video.scan import update_index
 
@@ -43,6 +43,20 @@ def test_batches_are_the_same_with_and_without_an_index(root, tmp_path):
             assert found.keys() == expected.keys()
             for key, value in expected.items():
                 assert torch.equal(found[key], value) if isinstance(value, torch.Tensor) else found[key] == value
+
+
+def test_an_index_of_files_that_have_changed_since_is_told(root, tmp_path, caplog):
+    caplog.set_level("INFO")
+    copied = tmp_path / "motion"
+    shutil.copytree(root, copied)
+    paths = [str(path) for path in copied.glob("*/*/*.mp4")]
+    append_entries(copied / INDEX_NAME, [Entry(path, *state_of(path), num_frames=16) for path in paths])
+    data_in(copied)
+    assert caplog.messages[-1] == f"index: 24 of 24 videos are in {os.path.relpath(copied / INDEX_NAME)}"
+    for path in paths:
+        os.utime(path, (1, 1))
+    data_in(copied)
+    assert caplog.messages[-1].startswith("index: 24 of 24 files asked for have changed since, and are read as without")
 
 
 def test_the_index_is_found_by_absolute_path_wherever_the_run_is_started(root, tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
 """What training holds of the index: as much as reading needs, and of the readers that are installed only."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
-from tubelet.video.index import Entry, Known
-from tubelet.video.known import ROW, KnownVideos, known_of
+from tubelet.video.index import Entry, Known, state_of
+from tubelet.video.known import ASKED, ROW, KnownVideos, count_changed, known_of
 from tubelet.video.versions import reader_versions
 
 VERSIONS = reader_versions()
@@ -50,3 +52,18 @@ def test_what_was_found_with_another_version_of_a_reader_is_left_aside():
 
 def test_a_video_takes_no_more_than_40_bytes():
     assert ROW.itemsize <= 40
+
+
+def test_changed_files_are_counted_among_some_that_are_spread_over_all(tmp_path: Path):
+    paths = [str(tmp_path / f"{i}.mp4") for i in range(3 * ASKED)]
+    for path in paths:
+        Path(path).touch()
+    known = KnownVideos(Entry(path, *state_of(path), num_frames=5) for path in paths)
+    assert count_changed(known, paths) == (0, ASKED)
+    for path in paths[ASKED:]:
+        os.utime(path, (1, 1))
+    assert count_changed(known, paths) == (33, ASKED)  # every third is asked for, of which 17 are old
+    for path in paths:
+        Path(path).unlink()
+    assert count_changed(known, paths) == (0, 0)  # told as missing
+    assert count_changed(KnownVideos(), paths) == (0, 0)

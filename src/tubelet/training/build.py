@@ -26,7 +26,7 @@ from tubelet.video.disk import leave_out_missing
 from tubelet.video.doubts import tell_doubts
 from tubelet.video.flips import with_true_labels
 from tubelet.video.index import find_index, read_entries
-from tubelet.video.known import KnownVideos
+from tubelet.video.known import KnownVideos, count_changed
 from tubelet.video.mixing import Mix, OnBatch
 from tubelet.video.sampling import FirstToLast, Sampling, order_named
 from tubelet.video.subset import class_list, take_classes, take_fraction
@@ -115,14 +115,22 @@ def build_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping[str, nn.M
 def read_known(data: DictConfig, catalogue: Catalogue) -> KnownVideos:
     """What the index says of the catalogue's videos; nothing where there is no index.
 
-    Whether an entry is current is asked when its video is loaded. Raises FileNotFoundError or ValueError.
+    Whether an entry is current is asked when its video is loaded; here only of some, to tell of an index that is old.
+    Raises FileNotFoundError or ValueError.
     """
     file = find_index(data.root, data.get("index"))  # configs of older checkpoints have no such key
     if file is None:
         return KnownVideos()
-    places = {os.path.abspath(path) for path, _ in (*catalogue.train, *catalogue.val, *catalogue.test)}
+    paths = (os.path.abspath(path) for path, _ in (*catalogue.train, *catalogue.val, *catalogue.test))
+    places = dict.fromkeys(paths)
     known = KnownVideos(entry for entry in read_entries(file) if entry.path in places)
     log.info("index: %d of %d videos are in %s", len(known), len(places), os.path.relpath(file))
+    changed, asked = count_changed(known, list(places))
+    if changed:
+        told = (
+            "index: %d of %d files asked for have changed since, and are read as without it; `tubelet scan` renews it"
+        )
+        log.warning(told, changed, asked)
     return known
 
 

@@ -6,7 +6,7 @@ the videos that it was trained on.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from tubelet.video.annotations import Catalogue, Video

@@ -79,9 +79,13 @@ class Known(NamedTuple):
     has_keys: bool
     exact: Mapping[str, bool]
 
+    def is_current(self, path: str) -> bool:
+        """Whether the file is still the one that was looked at."""
+        return _is_in_state(path, (self.num_bytes, self.changed))
+
     def tells_of(self, path: str) -> bool:
         """Whether the file is still the one that was looked at, and gave frames."""
-        return self.num_frames > 0 and _is_in_state(path, (self.num_bytes, self.changed))
+        return self.num_frames > 0 and self.is_current(path)
 
 
 def _is_in_state(path: str, state: tuple[int, int]) -> bool:
