@@ -28,6 +28,25 @@ def test_a_word_without_a_value_is_taken_for_a_choice_of_a_group(word, told):
 
 
 @pytest.mark.parametrize(
+    ("override", "right", "value"),
+    [
+        (
+            "data.classes=[shooting_goal_(soccer),abseiling, 'a b' ]",
+            "data.classes=['shooting_goal_(soccer)',abseiling,'a b']",
+            ["shooting_goal_(soccer)", "abseiling", "a b"],
+        ),
+        ("data.root=videos(1)", "data.root='videos(1)'", "videos(1)"),
+        ("data.root=Ann's (1)", r"data.root='Ann\'s (1)'", "Ann's (1)"),
+    ],
+)
+def test_the_quotes_that_are_proposed_make_an_override_that_can_be_read(override, right, value):
+    with pytest.raises(OverrideParseException) as caught:
+        OverridesParser.create().parse_overrides([override])
+    assert one_line(caught.value, config_dir()).endswith(f'needs quotes: "{right}"')
+    assert OverridesParser.create().parse_override(right).value() == value
+
+
+@pytest.mark.parametrize(
     ("node", "told"),
     [
         (

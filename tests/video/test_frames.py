@@ -9,7 +9,8 @@ import pytest
 import torch
 from torchvision.io import write_jpeg, write_png
 
-from tubelet.video.annotations import NO_LABEL
+from tubelet.video.annotations import NO_LABEL, Catalogue, Video
+from tubelet.video.doubts import tell_frames_before
 from tubelet.video.frame_lists import read_frame_list
 from tubelet.video.open import ReadOptions, check_reader, open_video
 from tubelet.video.reader import DecodeError
@@ -72,6 +73,17 @@ def test_the_first_frame_is_0_or_1_or_the_one_named(write, files: SimpleNamespac
         open_video(path, options=ReadOptions(first_frame=99))
 
 
+def test_pictures_before_the_first_frame_are_told_once(write, tmp_path: Path, caplog):
+    folders = [Video(write([f"{i:02d}.png" for i in range(1, 12)], name), 0) for name in ("a", "b")]
+    files = [Video(str(tmp_path / "c.mp4"), 0)]
+    catalogue = Catalogue(["0"], files, folders, folders)
+    tell_frames_before(catalogue, None, 1)
+    assert not caplog.messages
+    tell_frames_before(catalogue, None, 5)
+    told = f"data.first_frame=5 leaves out 4 pictures before it, in {folders[0].path} and maybe others"
+    assert caplog.messages == [told]
+
+
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
@@ -109,6 +121,12 @@ def test_a_size_that_changes_is_a_decode_error(write, tmp_path: Path):
     write_png(torch.zeros(3, 30, 50, dtype=torch.uint8), str(Path(path, "3.png")))
     with open_video(path) as opened, pytest.raises(DecodeError, match="the frame size changes within the folder"):
         opened.read([0, 2])
+
+
+@pytest.mark.parametrize("first", [-1, 1.5, True, "x"])
+def test_a_first_frame_that_is_no_number_from_0_is_an_error_for_videos_too(first: object):
+    with pytest.raises(ValueError, match=rf"data\.first_frame={first} is not a whole number of at least 0"):
+        check_reader("auto", ReadOptions(first_frame=first))
 
 
 @pytest.mark.parametrize("names", ["img.jpg", "{:05d}_{:02d}.jpg", "img_{}.jpg"])

@@ -44,6 +44,12 @@ def test_the_marks_tell_training_from_test_and_unused_videos(root):
     assert not catalogue.missing
 
 
+def test_lists_of_fewer_than_51_classes_are_told(root, caplog):
+    read_hmdb51(str(root), split=1)
+    told = f"{root}/testTrainMulti_7030_splits holds the lists of 2 classes, not of the 51 of HMDB51"
+    assert caplog.messages == [told]
+
+
 def test_another_split_has_lists_of_its_own(root):
     catalogue = read_hmdb51(str(root), split=2)
     assert [Path(video.path).name for video in catalogue.test] == ["a_brush_hair_0.avi", f"{ODD}.avi"]

@@ -103,6 +103,14 @@ def test_a_split_without_lists_is_named(ucf101):
         read_ucf101(str(ucf101), split=4)
 
 
+def test_a_label_of_ucf101_that_is_not_that_of_the_class_folder_is_named(ucf101):
+    file = ucf101 / "ucfTrainTestlist/trainlist01.txt"
+    file.write_text(file.read_text().replace("c01.avi 2", "c01.avi 3"))
+    told = "'Bowling/v_Bowling_g01_c01.avi 3': Bowling is number 2 in classInd.txt"
+    with pytest.raises(ValueError, match=rf"trainlist01.txt: {told}"):
+        read_ucf101(str(ucf101), split=1)
+
+
 def listed(tmp_path, text, classes=None):
     for name in ("a.mp4", "with space.mp4", "b,c.mp4"):
         (tmp_path / name).touch()

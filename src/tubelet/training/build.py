@@ -23,7 +23,7 @@ from tubelet.training.validate import BESIDE_TARGET, CHOOSING
 from tubelet.training.waiting import Waiting
 from tubelet.video.annotations import Catalogue
 from tubelet.video.disk import leave_out_missing
-from tubelet.video.doubts import tell_doubts
+from tubelet.video.doubts import tell_doubts, tell_frames_before
 from tubelet.video.flips import with_true_labels
 from tubelet.video.index import find_index, read_entries
 from tubelet.video.known import KnownVideos, count_changed
@@ -109,7 +109,10 @@ def build_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping[str, nn.M
     # What is left of `data`: max_failed is not about loading, but about what becomes of failures.
     loading = {key: value for key, value in cfg.data.items() if key in LOADING - {"max_failed", "repeats"}}
     loading["index"] = read_known(cfg.data, catalogue)
-    return VideoData(catalogue, training, validation, test, order, cfg.seed, step, **loading)
+    built = VideoData(catalogue, training, validation, test, order, cfg.seed, step, **loading)
+    if loading.get("first_frame") is not None:
+        tell_frames_before(catalogue, loading["frame_names"], loading["first_frame"])
+    return built
 
 
 def read_known(data: DictConfig, catalogue: Catalogue) -> KnownVideos:

@@ -29,7 +29,8 @@ def one_line(error: BaseException, config_dir: str) -> str | None:
         key, equals, value = str(error.override).partition("=")
         if not equals:
             return _without_value(key, config_dir)
-        return f"cannot read {error.override}; a value with spaces or special letters needs quotes: \"{key}='{value}'\""
+        right = f'"{key}={_quoted(value)}"'
+        return f"cannot read {error.override}; a value with spaces or special letters needs quotes: {right}"
     if isinstance(error, PermissionError):
         elsewhere = str(error.filename).startswith("runs")
         return f"{error}{'; runs=path/to/folder puts runs elsewhere' if elsewhere else ''}"
@@ -56,6 +57,14 @@ def _message(error: BaseException) -> str:
         return lines[-1].partition(": ")[2]
     told = " ".join(line.strip() for line in lines) if isinstance(error, HydraException) else lines[0]
     return re.sub(r"(\S{60})\S{200,}", r"\1...", told)
+
+
+def _quoted(value: str) -> str:
+    """For Hydra: the whole, or of a list each name that needs it."""
+    if re.fullmatch(r"\[.*\]", value):
+        return f"[{','.join(_quoted(name.strip()) for name in value[1:-1].split(','))}]"
+    plain = re.fullmatch(r"[\w.+-]+|'.*'|\".*\"", value, re.ASCII)
+    return value if plain else "'{}'".format(value.replace("'", r"\'"))
 
 
 def _without_value(word: str, config_dir: str) -> str:

@@ -7,9 +7,12 @@ the videos that it was trained on.
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 
 from tubelet.video.annotations import Catalogue, Video
+from tubelet.video.frames import FramesReader
+from tubelet.video.reader import DecodeError
 
 log = logging.getLogger(__name__)
 
@@ -75,3 +78,15 @@ def _tell_empty_classes(catalogue: Catalogue) -> None:
     if empty:
         named = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
         log.warning("no training video has label %s; the labels go from 0 to %d", named, len(catalogue.classes) - 1)
+
+
+def tell_frames_before(catalogue: Catalogue, names: str | None, first: int) -> None:
+    """Pictures before `data.first_frame`, which nobody sees: looked for in the first folder of frames of a split."""
+    for path, _ in (*catalogue.train[:1], *catalogue.test[:1]):
+        with suppress(DecodeError):  # no folder of frames; one that cannot be read is told when it is
+            number = FramesReader(path, names, first).num_before
+            if number:
+                log.warning(
+                    "data.first_frame=%d leaves out %d pictures before it, in %s and maybe others", first, number, path
+                )
+                return

@@ -48,6 +48,7 @@ class FramesReader(Reader):
         if not numbered:
             raise DecodeError(path, "open", f"the folder holds no {names or 'picture (jpg, png) with a number'}")
         self.files = [os.path.join(path, file) for file in _without_gaps(path, numbered, first)]
+        self.num_before = len(numbered) - len(self.files)  # of the first frame
         self.num_frames = len(self.files)
 
     def read(self, indices: Sequence[int]) -> Tensor:

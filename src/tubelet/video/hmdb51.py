@@ -1,5 +1,6 @@
 """HMDB51 (Kuehne et al. 2011): a file for each class and split, videos in class folders."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 from tubelet.video.annotations import Catalogue, Video
 from tubelet.video.disk import class_folders, folders_in, list_videos, locate, read_lines, video_home
 
+log = logging.getLogger(__name__)
 GET_HMDB51 = (
     "HMDB51 is at serre.lab.brown.edu/hmdb51.html: unpack hmdb51_org.rar, the rar files in it, and "
     "test_train_splits.rar there"
 )
 LIST = re.compile(r"(.+)_test_split(\d+)\.txt")
+NUM_CLASSES = 51
 UNUSED, TRAIN, TEST = "0", "1", "2"
 
 
@@ -33,6 +36,10 @@ def read_hmdb51(root: str, split: int, videos: str | None = None) -> Catalogue:
             f"data.root={root}: no <class>_test_split1.txt in it or in a folder of it. {GET_HMDB51}"
         )
     listed = parse_hmdb51(lists, split)
+    if len(listed.classes) != NUM_CLASSES:
+        log.warning(
+            "%s holds the lists of %d classes, not of the %d of HMDB51", lists, len(listed.classes), NUM_CLASSES
+        )
     home = video_home(root, videos)
     found = list_videos(class_folders([home, *folders_in(home)], listed.classes))
     return locate(

@@ -60,11 +60,14 @@ def parse_ucf101(folder: Path, split: int) -> Catalogue:
         if not file.exists():
             raise FileNotFoundError(f"data.split={split}: there is no {file}")
         for line in read_lines(file):
-            name = line.split()[0]  # the training lists have a label behind it, the test lists none
+            name, *label = line.split()  # the training lists have a label behind it, the test lists none
             class_name = name.split("/")[0]
             if class_name not in numbers:
                 raise ValueError(f"{file}: {name} is of class {class_name!r}, which classInd.txt does not name")
-            found.append(Video(name, numbers[class_name]))
+            number = numbers[class_name]
+            if label and label != [str(number + 1)]:
+                raise ValueError(f"{file}: {line!r}: {class_name} is number {number + 1} in classInd.txt")
+            found.append(Video(name, number))
     return Catalogue(classes, videos["train"], videos["test"], videos["test"])
 
 

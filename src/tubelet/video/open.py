@@ -58,6 +58,9 @@ def check_reader(reader: str, options: ReadOptions) -> None:
     if not 0 < options.time_limit < math.inf:
         raise ValueError(f"data.time_limit={options.time_limit} is not a positive number of seconds")
     check_names(options.frame_names)
+    first = options.first_frame
+    if first is not None and (type(first) is not int or first < 0):
+        raise ValueError(f"data.first_frame={first} is not a whole number of at least 0")
     if reader == "torchcodec":
         decoder_class()
     if reader == "decord" and not has_decord():
