@@ -5,12 +5,12 @@ import signal
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, OverrideParseException
 from hydra.utils import instantiate
 from torch.utils.data import DataLoader
 
 from tubelet.training.explain import one_line
-from tubelet.training.launch import config_dir
+from tubelet.training.launch import compose_config, config_dir, told_in_one_line
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,27 @@ def test_what_fails_to_build_is_named_with_the_error_of_python(node, told):
         instantiate(node)
     name = node["_target_"].rpartition(".")[2]
     assert f".{name} fails with these values: {told}" in one_line(caught.value, config_dir())
+
+
+def test_a_key_of_other_data_in_an_evaluation_is_told_with_the_data_set_that_it_needs():
+    with pytest.raises(ConfigCompositionException) as caught:
+        compose_config("eval", ["ckpt=x", "data.train=train.txt"])
+    told = one_line(caught.value, config_dir())
+    assert told.startswith("data.train: there is no such key")
+    assert told.endswith(
+        "other data than those of the checkpoint need their data set too, such as data=list data.train=..."
+    )
+    with pytest.raises(ConfigCompositionException) as caught:
+        compose_config("train", ["data.trian=train.txt", "data=list"])
+    assert "other data" not in one_line(caught.value, config_dir())
+
+
+def test_a_command_that_gets_sigterm_ends_as_one_that_is_interrupted(capsys):
+    with pytest.raises(SystemExit) as caught, told_in_one_line():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 class Killed(list):

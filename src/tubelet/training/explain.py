@@ -24,7 +24,7 @@ def one_line(error: BaseException, config_dir: str) -> str | None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return f"{group}={name}: there is no such {group}{nearest(name, error.options, f'{group}=')}"
     if isinstance(error, ConfigCompositionException) and getattr(error.__cause__, "full_key", None):
-        return _unknown_key(error.__cause__, config_dir)
+        return _unknown_key(error.__cause__, config_dir) + _of_other_data(error.__cause__)
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")
         if not equals:
@@ -94,6 +94,14 @@ def _unknown_key(error: OmegaConfBaseException, config_dir: str) -> str:
         known += [path.name for path in Path(config_dir).iterdir() if path.is_dir()]
     within = f"{node}." if node else ""
     return f"{error.full_key}: there is no such key{nearest(key, known, within)}"
+
+
+def _of_other_data(error: OmegaConfBaseException) -> str:
+    """What to do where a key is of a data set, and conf/data/as_trained.yaml stands for any of them."""
+    node, _, key = str(error.full_key).rpartition(".")
+    if node != "data" or error.parent_node is None or "_target_" in error.parent_node:
+        return ""
+    return f"; other data than those of the checkpoint need their data set too, such as data=list data.{key}=..."
 
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:

@@ -53,7 +53,6 @@ def launch(name: str) -> None:
     # Clips come in memory that is new to the process; on Linux, pages of 2 MB instead of 4 KB make that cheap.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     job = {"train": _train, "eval": _evaluate}[name]
-    signal.signal(signal.SIGTERM, _interrupt)
     with told_in_one_line():
         refuse_scattered_ranks(sys.argv[1:])
         if name == "train":
@@ -131,6 +130,7 @@ def _config_dirs(arguments: list[str]) -> list[str]:
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
     """Errors that a user can mend end the process with one line and code 1; other errors keep their traceback."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except Reported as reported:
@@ -144,6 +144,8 @@ def told_in_one_line() -> Iterator[None]:
         if line is None:
             raise
         sys.exit(f"error: {line}")
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def mechanism(model: str) -> str:
