@@ -209,6 +209,8 @@ def test_what_scan_does_not_understand_is_an_error_in_one_line(tmp_path, monkeyp
     for arguments, told in (
         (["data=list", "data.trian=x"], "data.trian"),
         ([str(tmp_path)], "no video file in it or below; folders of frames are looked for with data.reader=frames"),
+        (["no/such/folder"], "error: no/such/folder: there is no such folder; data=NAME names a data set"),
+        ([__file__], f"{__file__}: it is a file; its folder is scanned by: tubelet scan {Path(__file__).parent}"),
         ([str(tmp_path), "data.reader=frames"], "no folder of frames in it or below"),
         ([str(tmp_path), "data.reader=pyav"], "data.reader=pyav: beside a folder, it can only be frames"),
         ([str(tmp_path), "data.first_frame=3"], "they are looked for with data.reader=frames"),

@@ -158,6 +158,11 @@ def test_a_share_that_is_not_between_0_and_1_is_an_error(flat: Path, share: floa
         read_folder(str(flat), val=share)
 
 
+def test_a_group_that_is_no_regular_expression_is_named(flat: Path):
+    with pytest.raises(ValueError, match=r"data\.group=_\(g is not a regular expression: missing \)"):
+        read_folder(str(flat), group="_(g")
+
+
 def test_a_missing_root_is_an_error_that_names_it(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"data\.root=.*nowhere is not a folder"):
         read_folder(str(tmp_path / "nowhere"))

@@ -73,6 +73,45 @@ def test_a_line_that_is_no_entry_is_an_error_with_its_number(entry: Entry, tmp_p
         read_index(file)
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('"num_frames": 90', '"num_frames": "many"'),
+        ('"key_frames": [0, 24, 48]', '"key_frames": 0'),
+        ('{"decord": true}', '{"decord": "maybe"}'),
+        ('{"decord": true}', "[]"),
+        ('{"decord": "decord 0.5.2"}', '{"decord": 5}'),
+        ('"frame_names": null', '"frame_names": 7'),
+        ('"damaged"', '"dammaged"'),
+    ],
+)
+def test_a_value_of_another_kind_is_an_error_when_it_is_read(right: str, wrong: str, entry: Entry, tmp_path: Path):
+    file = tmp_path / INDEX_NAME
+    append_entries(file, [entry])
+    line = file.read_text()
+    assert right in line
+    file.write_text(line + line.replace(right, wrong))
+    with pytest.raises(ValueError, match=rf"{INDEX_NAME}:2 is no entry of this version"):
+        read_index(file)
+
+
+@pytest.mark.parametrize("text", ["a.mp4 0\nb.mp4 1\n", "a.mp4 0", '{"colour": 3}\n'])
+def test_a_file_that_is_no_index_is_neither_to_be_deleted_nor_changed(text: str, tmp_path: Path):
+    file = tmp_path / "train.txt"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"train\.txt is no index: .*; name another with data\.index"):
+        update_index(file, [], num_workers=1, seconds=60, again=True)
+    with pytest.raises(FileNotFoundError, match=rf"data\.index=\S+ is a folder; give the file in it, .*{INDEX_NAME}"):
+        find_index(".", str(tmp_path))
+    assert file.read_text() == text
+
+
+def test_an_index_of_which_a_kill_has_cut_the_first_line_is_empty(tmp_path: Path):
+    for cut in ("{", '{"path": "c.mp4", "num_by'):
+        (tmp_path / INDEX_NAME).write_text(cut)
+        assert read_index(tmp_path / INDEX_NAME) == {}
+
+
 def test_an_index_that_moves_with_its_videos_stays_right(entry: Entry, tmp_path: Path):
     append_entries(tmp_path / "clips" / INDEX_NAME, [entry])
     moved = tmp_path / "elsewhere"

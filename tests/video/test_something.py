@@ -122,6 +122,13 @@ def test_samples_may_lie_in_root_or_be_videos(jester):
     ]
 
 
+def test_old_lists_without_their_list_of_labels_say_that_it_is_lacking(jester):
+    next(jester.rglob("jester-v1-labels.csv")).unlink()
+    told = r"jester-v1-train.csv does not number its classes; jester-v1-labels.csv, which does, is lacking beside it"
+    with pytest.raises(FileNotFoundError, match=told):
+        read_jester(str(jester), "val")
+
+
 HEADER = "video_id,label,frames,label_id,shape,format\r\n"
 
 
@@ -161,7 +168,7 @@ def test_a_newer_test_list_with_labels_can_be_tested_on(newer):
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("label_id", "number", "Train.csv: its class numbers are not one for each class, from 0 to 0"),
+        ("37,1,", "37,2,", "Train.csv: its class numbers are not one for each class, from 0 to 1"),
         ("37,1,", "37,3,", "Train.csv: its class numbers are not one for each class, from 0 to 2"),
         ("video_id,", "name,", "Train.csv: its header 'name,label,.*' does not name the columns video_id and label"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,7 +56,8 @@ def _scan(told: argparse.Namespace, overrides: list[str]) -> int:
     from tubelet.analysis.census_report import lines
     from tubelet.video.scan import update_index
 
-    data = _folder(overrides) if Path(overrides[0]).is_dir() else _data_set(overrides)
+    is_data_set = re.match(r"-|.*=", overrides[0]) and not Path(overrides[0]).is_dir()
+    data = _data_set(overrides) if is_data_set else _folder(overrides)
     videos = [video.path for listed in data.splits.values() for video in listed]
     try:
         found = update_index(data.index, videos, told.num_workers, told.seconds, told.again, data.options)
@@ -107,6 +109,11 @@ def _folder(overrides: list[str]) -> Data:
     from tubelet.video.scan import files_below, frame_folders_below
 
     folder, *others = overrides
+    if not Path(folder).is_dir():
+        what = f"it is a file; its folder is scanned by: tubelet scan {Path(folder).parent}"
+        raise ValueError(
+            f"{folder}: {what if Path(folder).exists() else 'there is no such folder; data=NAME names a data set'}"
+        )
     given = _given(others)
     frames = given.get("data.reader") == "frames"
     first = given.get("data.first_frame")

@@ -69,6 +69,10 @@ def read_folder(
     if not 0 < val < 1:
         raise ValueError(f"data.val={val} is not a share between 0 and 1")
     names = list(classes or _classes_in(top))
+    try:
+        re.compile(group or "")
+    except re.error as error:
+        raise ValueError(f"data.group={group} is not a regular expression: {error}") from error
     if group and not any(re.search(group, os.path.basename(v.path)) for v in list_class_folders(top, names)):
         raise ValueError(f"data.group={group} matches no file name in {root}, so it would keep nothing together")
     train, val_videos = _split(list_class_folders(top, names), names, val, group)

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from stat import S_ISDIR
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 if sys.platform != "win32":
     import fcntl
 
 log = logging.getLogger(__name__)
+BEGINNING = '{"path": '  # of every line
 INDEX_NAME = ".tubelet_index.jsonl"  # of the index in the folder of its videos, where data.index names no other
 
 
@@ -113,6 +114,8 @@ def find_index(root: str, index: str | None) -> Path | None:
 
     Raises FileNotFoundError where `index` names no file.
     """
+    if index is not None and Path(index).is_dir():
+        raise FileNotFoundError(f"data.index={index} is a folder; give the file in it, such as {index}/{INDEX_NAME}")
     if index is not None and not Path(index).is_file():
         raise FileNotFoundError(f"data.index={index}: there is no such file; tubelet scan data.index={index} writes it")
     file = Path(index or Path(root, INDEX_NAME))
@@ -120,25 +123,45 @@ def find_index(root: str, index: str | None) -> Path | None:
 
 
 def read_index(file: Path) -> dict[str, Entry]:
-    """By absolute path; of two entries of one file the later. Raises ValueError at a line that is no entry."""
+    """By absolute path; of two entries of one file the later. Raises ValueError as `read_entries` does."""
     return {entry.path: entry for entry in read_entries(file)} if file.exists() else {}
 
 
 def read_entries(file: Path) -> Iterator[Entry]:
     """In the order of the lines, without a last one that was cut. Raises ValueError at a line that is no entry."""
     home = os.path.abspath(file.parent)
+    forms: set[tuple] = set()  # names and types of the lines, each form of which is checked once: there are few
     with open(file, encoding="utf-8", errors="surrogateescape", newline="\n") as opened:
         for number, line in enumerate(opened, start=1):
+            if number == 1 and not BEGINNING.startswith(line[: len(BEGINNING)]):
+                raise ValueError(f"{file} is no index: tubelet scan has not written it; name another with data.index")
             if not line.endswith("\n"):
                 return
             try:
                 found = json.loads(line)
+                values = *found.values(), *found["exact"].values(), *found["versions"].values()
+                form = *found, *map(type, values)
+                if form not in forms:
+                    _check_types(found)
+                    forms.add(form)
                 path = os.path.normpath(os.path.join(home, found["path"]))
                 yield Entry(**{**found, "path": path, "key_frames": tuple(found["key_frames"])})
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ValueError(
                     f"{file}:{number} is no entry of this version; delete the file and scan anew"
                 ) from error
+
+
+def _check_types(found: Mapping[str, Any]) -> None:
+    """Of an entry as JSON gives it. Raises TypeError, and KeyError for a name that no entry has."""
+    example = asdict(Entry("", 0, 0)) | {"key_frames": [], "frame_names": "", "first_frame": 0}
+    for name, value in found.items():
+        if type(value) is not type(example[name]) and not (value is None and name in ("frame_names", "first_frame")):
+            raise TypeError(f"{name}: {value}")
+    if not all(type(one) is bool for one in found["exact"].values()):
+        raise TypeError(f"exact: {found['exact']}")
+    if not all(type(one) is str for one in found["versions"].values()):
+        raise TypeError(f"versions: {found['versions']}")
 
 
 def check_writable(file: Path) -> None:

@@ -60,7 +60,8 @@ def update_index(
 def _update(
     file: Path, paths: Sequence[str], num_workers: int, seconds: float, again: bool, options: ReadOptions
 ) -> dict[str, Entry]:
-    known = {} if again else read_index(file)  # what could not be read may have been the machine's fault: once more
+    known = read_index(file)  # also where all is looked at again: a file that is no index must not be added to
+    known = {} if again else known  # what could not be read may have been the machine's fault: once more
     there = [path for path in dict.fromkeys(map(os.path.abspath, paths)) if os.path.exists(path)]
     entries = {path: known[path] for path in there if path in known and _holds(known[path], options)}
     new = [Task(path, options, entries.get(path)) for path in there if path not in entries or _lacks(entries[path])]

@@ -107,6 +107,10 @@ def parse_jester(labels: Path | None, train: Path, val: Path, test: Path | None 
     """The official files -> samples by their ids. Without a test file, val is the test too."""
     tables = [(file, _table(file)) for file in (train, val, test) if file]
     numbered = {number: name for _, name, number in tables[0][1]}
+    if labels is None and "" in numbered:
+        raise FileNotFoundError(
+            f"{train} does not number its classes; jester-v1-labels.csv, which does, is lacking beside it. {GET_JESTER}"
+        )
     classes = read_lines(labels) if labels else _in_order(numbered, train)
     return _numbered(classes, [(file, [(video, name) for video, name, _ in table]) for file, table in tables])
 
