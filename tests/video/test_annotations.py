@@ -103,6 +103,17 @@ def test_folders_without_videos_are_no_classes(flat: Path):
     assert read_folder(str(flat)).classes == ["jump", "run", "walk"]
 
 
+def test_videos_that_lie_too_deep_or_in_no_class_folder_are_told(flat: Path, caplog):
+    touch(flat, "run/more/1.mp4", "swim/a/b/2.mp4", "annotations/list.txt", "loose.mp4", "lost.avi", ".cache/1.mp4")
+    assert read_folder(str(flat)).classes == ["jump", "run", "walk"]
+    assert caplog.messages == [
+        f"{flat}: 2 videos are left out, since they lie in no class folder: loose.mp4",
+        "videos of 2 classes are left out, since they lie in a folder of their class folder, such as "
+        f"{flat}/run/more/1.mp4",
+        f"left out, since they hold no video file: {flat}/annotations",
+    ]
+
+
 def test_classes_are_taken_alone_and_in_the_order_asked_for(flat: Path):
     catalogue = read_folder(str(flat), classes=["walk", "jump"])
     assert catalogue.classes == ["walk", "jump"]

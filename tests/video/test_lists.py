@@ -80,6 +80,40 @@ def test_a_missing_test_video_stays_in_the_count_and_is_told_once(ucf101, caplog
     ]
 
 
+def test_a_link_that_leads_nowhere_is_missing(ucf101, tmp_path):
+    video = ucf101 / "UCF-101/Bowling/v_Bowling_g01_c01.avi"
+    video.rename(ucf101 / "moved.avi")
+    video.symlink_to(ucf101 / "moved.avi")
+    assert not read_ucf101(str(ucf101), split=1).missing
+    (ucf101 / "moved.avi").unlink()
+    assert read_ucf101(str(ucf101), split=1).missing == {str(video)}
+    (tmp_path / "list.txt").write_text(f"{video} 0\nUCF-101/YoYo/v_YoYo_g01_c01.avi 0\n")
+    file = str(tmp_path / "list.txt")
+    assert read_list(file, file, None, str(tmp_path), None).missing == {str(video)}
+
+
+def test_a_video_that_is_there_twice_by_name_is_told(ucf101, caplog):
+    (ucf101 / "old").mkdir()
+    for name in ("v_YoYo_g01_c01.avi", "v_YoYo_g01_c02.mp4"):
+        (ucf101 / "old" / name).touch()
+    (ucf101 / "old/v_Bowling_g01_c01").mkdir()  # frames of a video are no second file
+    taken = ucf101 / "UCF-101/YoYo/v_YoYo_g01_c01.avi"
+    assert read_ucf101(str(ucf101), split=1).train[2].path == str(taken)
+    other = ucf101 / "old/v_YoYo_g01_c01.avi"
+    assert caplog.messages == [f"2 videos are left aside for others of the same name, such as {other} for {taken}"]
+
+
+def test_names_with_accents_are_found_as_macos_writes_them(ucf101):
+    composed, apart = "v_Pok\u00e9_g01_c01", "v_Poke\u0301_g01_c01"
+    for part in ("train", "test"):
+        with open(ucf101 / f"ucfTrainTestlist/{part}list01.txt", "a", encoding="utf-8") as file:
+            file.write(f"YoYo/{composed if part == 'train' else apart}.avi\n")
+    (ucf101 / f"UCF-101/YoYo/{apart}.avi").touch()
+    catalogue = read_ucf101(str(ucf101), split=1)
+    assert catalogue.train[-1] == catalogue.test[-1] == Video(str(ucf101 / f"UCF-101/YoYo/{apart}.avi"), 2)
+    assert not catalogue.missing
+
+
 def test_a_split_that_is_not_read_may_be_missing_whole(ucf101):
     for path in ucf101.glob("UCF-101/*/*_c01.avi"):
         path.unlink()

@@ -98,13 +98,34 @@ def is_video(name: str) -> bool:
 
 def _classes_in(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    empty = [name for name in names if not any(is_video(file) for file in os.listdir(folder / name))]
+    loose = sorted(name for name in os.listdir(folder) if is_video(name))
+    if loose:
+        log.warning("%s: %d videos are left out, since they lie in no class folder: %s", folder, len(loose), loose[0])
+    firsts = {name: _first_videos(folder / name) for name in names}
+    deeper = [deep for _, deep in firsts.values() if deep]
+    if deeper:
+        told = "videos of %d classes are left out, since they lie in a folder of their class folder, such as %s"
+        log.warning(told, len(deeper), deeper[0])
+    empty = [str(folder / name) for name, found in firsts.items() if not any(found)]
     if empty:
-        log.warning("left out, since they hold no video file: %s", ", ".join(str(folder / name) for name in empty))
-    names = [name for name in names if name not in empty]
+        log.warning("left out, since they hold no video file: %s", ", ".join(empty))
+    names = [name for name, (direct, _) in firsts.items() if direct]
     if len(names) < 2:
         raise ValueError(f"{folder}: needs at least two folders of videos, one a class; found {names or 'none'}")
     return names
+
+
+def _first_videos(folder: Path) -> tuple[str | None, str | None]:
+    """The path of a video directly in a folder, and that of one below it."""
+    found: dict[bool, str] = {}
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        first = next((name for name in names if is_video(name)), None)
+        if first:
+            found.setdefault(place == str(folder), os.path.join(place, first))
+            if False in found:
+                break
+    return found.get(True), found.get(False)
 
 
 def _split(videos: list[Video], classes: Sequence[str], share: float, group: str | None) -> tuple[list, list]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,17 @@ def read_lines(file: Path) -> list[str]:
 
 def spelling(name: str) -> str:
     """What all spellings of a class have in common: `shooting goal (soccer)`, `shooting_goal_soccer`."""
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
+    return "".join(letter for letter in composed(name).casefold() if letter.isalnum())
+
+
+def composed(name: str) -> str:
+    """With letters and their accents in one, as lists have them: macOS writes them into file names one by one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_there(entry: os.DirEntry) -> bool:
+    """Whether a link leads anywhere. What is no link is not asked for: a listing has said that it is there."""
+    return not entry.is_symlink() or os.path.exists(entry.path)
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -75,20 +86,26 @@ def class_folders(bases: Iterable[Path], classes: Sequence[str]) -> list[Path]:
 
 
 def list_videos(folders: Iterable[Path]) -> dict[str, str]:
-    """Name without its ending -> path, of what lies directly in these folders: video files, and folders of frames.
+    """Name without its ending, `composed` -> path, of the video files and folders of frames directly in these folders.
 
     Each folder is listed once; asking for every file by itself takes minutes where there are 240,000 on a file server.
-    Of several of one name, a file is taken before a folder, then the one in the earlier of the folders.
+    Of several of one name, a file is taken before a folder, then the one in the earlier of the folders; files of one
+    name are told. A link that leads nowhere is not there.
     """
     found = []
     for place, folder in enumerate(folders):
         with os.scandir(folder) as entries:
             for entry in entries:
-                if is_video(entry.name):
+                if is_video(entry.name) and _is_there(entry):
                     found.append((False, place, entry.path, os.path.splitext(entry.name)[0]))
                 elif entry.is_dir() and not entry.name.startswith("."):
                     found.append((True, place, entry.path, entry.name))
-    return {name: path for _, _, path, name in sorted(found, reverse=True)}
+    taken = {composed(name): path for _, _, path, name in sorted(found, reverse=True)}
+    others = sorted({path for is_folder, _, path, _ in found if not is_folder}.difference(taken.values()))
+    if others:
+        told = "%d videos are left aside for others of the same name, such as %s for %s"
+        log.warning(told, len(others), others[0], taken[composed(os.path.splitext(os.path.basename(others[0]))[0])])
+    return taken
 
 
 class Listing:
@@ -100,8 +117,15 @@ class Listing:
     def __contains__(self, path: str) -> bool:
         folder, name = os.path.split(path)
         if folder not in self._names:
-            self._names[folder] = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+            self._names[folder] = _names_in(folder or ".")
         return name in self._names[folder]
+
+
+def _names_in(folder: str) -> set[str]:
+    if not os.path.isdir(folder):
+        return set()
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if _is_there(entry)}
 
 
 def locate(
@@ -109,13 +133,13 @@ def locate(
 ) -> Catalogue:
     """A catalogue of names as annotations have them -> one of paths, which remembers what is not on disk.
 
-    find: name -> path, None where it is not on disk; expected: name -> the path where it could have been
+    find: name, `composed` -> path, None where it is not on disk; expected: name -> the path where it could have been
     source: where to get the data
     """
     missing = set()
 
     def on_disk(video: Video) -> Video:
-        path = find(video.path)
+        path = find(composed(video.path))
         if path is None:
             path = expected(video.path)
             missing.add(path)
