@@ -116,7 +116,7 @@ def test_the_report_counts_everything_and_names_what_is_wrong():
     for line in (
         "7 videos, 5 can be read: 0.00 hours",
         "codecs       avi/mpeg4 (4), mp4/h264 (1)",
-        "decord       random access exact in 1 of 2",
+        "decord       random access exact in 1 of 2; data.reader=decord refuses 4, of kinds in which it is not proven",
         "train        5 videos of 2 of 3 classes, largest : smallest 3 : 2 (jump, run)",
         "missing: 1",
         "    /gone",

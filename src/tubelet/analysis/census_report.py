@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from tubelet.video.census import Census, Copies
+from tubelet.video.frames import SUFFIXES
+from tubelet.video.open import EXACT_SEEK
 
 SHOWN = 20  # of a kind named on the terminal; scan.json names all
 
@@ -17,7 +19,7 @@ def lines(census: Census) -> Iterator[str]:
     if census.rotated:
         yield f"rotated      {census.rotated} turned as the file asks for"
     for reader, (exact, tried) in census.exact.items():
-        yield f"{reader:13}random access exact in {exact} of {tried}"
+        yield f"{reader:13}random access exact in {exact} of {tried}{_refused(reader, census.codecs)}"
     for split, num_videos in census.num_listed.items():
         yield f"{split:13}{num_videos} videos{_balance(census.counts.get(split, {}))}"
     yield ""
@@ -36,6 +38,15 @@ def lines(census: Census) -> Iterator[str]:
         yield from _told("wrong labels", wrong)
         for split, names in census.empty_classes().items():
             yield from _told(f"classes without a video in {split}", [_some(names)], len(names))
+
+
+def _refused(reader: str, codecs: Mapping[str, int]) -> str:
+    """Of a reader that an index can only forbid: in how many files it is not used, whatever was found in them."""
+    if reader == "pyav_seek":
+        return ""
+    pairs = {"/".join(pair) for pair in EXACT_SEEK[reader]} | {f"frames/{kind[1:]}" for kind in SUFFIXES}
+    num_files = sum(count for kind, count in codecs.items() if kind not in pairs)
+    return f"; data.reader={reader} refuses {num_files}, of kinds in which it is not proven" if num_files else ""
 
 
 def _told(what: str, named: list[str], count: int | None = None) -> Iterator[str]:

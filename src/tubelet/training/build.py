@@ -19,6 +19,7 @@ from tubelet.training.progress import Progress
 from tubelet.training.quarantine import Quarantine
 from tubelet.training.ranks import is_first_rank
 from tubelet.training.saving import AtomicCheckpoints, SaveLast
+from tubelet.training.short_videos import ShortVideos
 from tubelet.training.validate import BESIDE_TARGET, CHOOSING
 from tubelet.training.waiting import Waiting
 from tubelet.video.annotations import Catalogue
@@ -205,7 +206,12 @@ def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
     loggers = [build(node) for node in (cfg.logger or {}).values() if node]
     for logger in loggers:  # Lightning always hands W&B this argument, and W&B warns that it has no effect
         getattr(logger, "_wandb_init", {}).pop("anonymous", None)
-    callbacks = [Progress(), Waiting(), *(build(node) for node in (cfg.callbacks or {}).values() if node)]
+    callbacks = [
+        Progress(),
+        Waiting(),
+        ShortVideos(),
+        *(build(node) for node in (cfg.callbacks or {}).values() if node),
+    ]
     if not any(isinstance(callback, SaveLast) for callback in callbacks):
         raise ValueError("callbacks.last is missing: without it a run leaves no checkpoint to resume from or to test")
     if not loggers:  # LearningRateMonitor refuses to run without one
