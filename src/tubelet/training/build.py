@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 from hydra.utils import get_method, instantiate
 from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -18,6 +19,7 @@ from tubelet.training.data import VideoData
 from tubelet.training.progress import Progress
 from tubelet.training.quarantine import Quarantine
 from tubelet.training.ranks import is_first_rank
+from tubelet.training.record import run_id
 from tubelet.training.saving import AtomicCheckpoints, SaveLast
 from tubelet.training.short_videos import ShortVideos
 from tubelet.training.validate import BESIDE_TARGET, CHOOSING
@@ -201,17 +203,22 @@ def build_predictor(cfg: DictConfig, num_classes: int) -> Predictor:
     return Predictor(model, Normalise(cfg.clip.mean, cfg.clip.std))
 
 
+def _build_logger(node: DictConfig, cfg: DictConfig) -> Logger:
+    """One with an `id`, as that of W&B, has the same one in all parts of a run."""
+    if "id" not in node or node.id is not None:
+        return build(node)
+    return build(node, id=run_id(Path(cfg.run_dir), resumed=cfg.ckpt is not None))
+
+
 def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
     """The trainer of a training run, with its callbacks and loggers; what it accumulates is set by the caller."""
-    loggers = [build(node) for node in (cfg.logger or {}).values() if node]
+    loggers = [_build_logger(node, cfg) for node in (cfg.logger or {}).values() if node]
     for logger in loggers:  # Lightning always hands W&B this argument, and W&B warns that it has no effect
         getattr(logger, "_wandb_init", {}).pop("anonymous", None)
-    callbacks = [
-        Progress(),
-        Waiting(),
-        ShortVideos(),
-        *(build(node) for node in (cfg.callbacks or {}).values() if node),
-    ]
+    own = (build(node) for node in (cfg.callbacks or {}).values() if node)
+    callbacks = [Progress(), Waiting(), ShortVideos(), *own]
+    # What others do at the end of a step, such as averaging, belongs into the checkpoint of that step.
+    callbacks.sort(key=lambda callback: isinstance(callback, SaveLast))
     if not any(isinstance(callback, SaveLast) for callback in callbacks):
         raise ValueError("callbacks.last is missing: without it a run leaves no checkpoint to resume from or to test")
     if not loggers:  # LearningRateMonitor refuses to run without one

@@ -13,7 +13,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,9 +25,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from tubelet.training.explain import one_line, root
+from tubelet.training.last import LAST, go_on, into_the_same_folder, refuse_scattered_ranks
 from tubelet.training.validate import check_keys, check_overrides
-
-MULTIRUN = {"-m", "--multirun"}
 
 
 class Reported(Exception):
@@ -56,7 +54,7 @@ def launch(name: str) -> None:
     with told_in_one_line():
         refuse_scattered_ranks(sys.argv[1:])
         if name == "train":
-            sys.argv[1:] = into_the_same_folder(sys.argv[1:])
+            sys.argv[1:] = into_the_same_folder(sys.argv[1:], config_dir())
         with patch.object(JobReturn, "return_value", JobReturn.return_value.getter(_result)):
             hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
 
@@ -80,51 +78,6 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     check_keys(cfg, name, config_dir())
     check_overrides(cfg, name, overrides)
     return cfg
-
-
-def refuse_scattered_ranks(arguments: list[str]) -> None:
-    """Raises ValueError where torchrun or srun starts the ranks, and each would name a folder after its own time."""
-    ranks = max(int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-    if ranks > 1 and not any(argument.startswith("run_dir=") for argument in arguments):
-        raise ValueError(f"run_dir has no value: {ranks} ranks are started from outside, and must write to one folder")
-
-
-def into_the_same_folder(arguments: list[str]) -> list[str]:
-    """A resumed run goes on in its own folder: `ckpt=last`, or `ckpt=<run_dir>/checkpoints/...`, sets `run_dir` too.
-
-    `last` is the newest last.ckpt of this model and data, or that of `run_dir` where it is given.
-    """
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    ckpt = given.get("ckpt", "null")
-    if ckpt == "last" and MULTIRUN & set(arguments):
-        raise ValueError("ckpt=last resumes one run; of the jobs of a sweep each is resumed by its own command")
-    if ckpt == "null" or MULTIRUN & set(arguments):
-        return arguments
-    if ckpt == "last":
-        options = [a for a in arguments if "=" in a and not a.startswith(("-", "ckpt=", "hydra."))]
-        options += [f"hydra.searchpath=[file://{os.path.abspath(folder)}]" for folder in _config_dirs(arguments)]
-        with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
-            cfg = hydra.compose("train", options, return_hydra_config=True)
-        choices = cfg.hydra.runtime.choices
-        folder, pattern = Path(cfg.runs), f"{choices.model}_{choices.data}/*/checkpoints/last.ckpt"
-        if "run_dir" in given:
-            folder, pattern = Path(given["run_dir"].strip("'\"")), "checkpoints/last.ckpt"
-        found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
-        if not found:
-            raise FileNotFoundError(f"ckpt=last: there is no {folder / pattern}")
-        ckpt = str(found[-1])
-    path = Path(ckpt.strip("'\""))
-    rest = [argument for argument in arguments if not argument.startswith("ckpt=")]
-    if "run_dir" not in given and path.parent.name == "checkpoints":
-        rest.append(f"run_dir='{path.parents[1]}'")
-    return [*rest, f"ckpt='{path}'"]
-
-
-def _config_dirs(arguments: list[str]) -> list[str]:
-    """The user's own folder of yaml files, as given to Hydra: `--config-dir folder` or `--config-dir=folder`."""
-    flag = ("--config-dir", "-cd")
-    following = [value for name, value in pairwise(arguments) if name in flag]
-    return following + [a.partition("=")[2] for a in arguments if a.startswith("--config-dir=")]
 
 
 @contextmanager
@@ -157,8 +110,13 @@ def mechanism(model: str) -> str:
 
 
 def _train(cfg: DictConfig) -> float:
-    choices = HydraConfig.get().runtime.choices
+    hydra_config = HydraConfig.get()
+    choices = hydra_config.runtime.choices
     cfg.name = cfg.name or f"{mechanism(choices.model)}_{choices.data}"
+    if cfg.ckpt == LAST:  # of a job of a sweep; for a single run it has become a path
+        cfg.ckpt, result = go_on(Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
+        if result is not None:
+            return result
 
     def job(overrides: list[str]) -> float:
         from tubelet.training.train import train

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,7 +42,14 @@ def is_first_rank() -> bool:
 @contextmanager
 def children_run(task: str, run_dir: str) -> Iterator[None]:
     """While the job runs, its further ranks run `task` (train or eval) on `run_dir`/config.yaml; then all is undone."""
-    command = [sys.executable, "-m", "tubelet.training.ranks", task, str(Path(run_dir, "config.yaml"))]
+    command = [
+        sys.executable,
+        "-m",
+        "tubelet.training.ranks",
+        task,
+        str(Path(run_dir, "config.yaml")),
+        str(os.getpid()),
+    ]
 
     def with_folder(local_rank: int) -> tuple[list[str], str]:
         return command, os.getcwd()
@@ -78,12 +86,12 @@ def children_run(task: str, run_dir: str) -> Iterator[None]:
 def _watch(children: list[subprocess.Popen], job_ended: threading.Event, run_dir: str) -> None:
     """Ends this process where it waits for a rank that is gone.
 
-    Most often the broken connection raises an error here, which is told and recorded; so it has a minute for that.
+    Most often the broken connection raises an error here, which is told and recorded; so it has 45 seconds for that.
     Lightning's own observer would kill this process at once, and the next jobs of its sweep with it.
     """
     while not job_ended.wait(1.0):
         gone = [child.returncode for child in children if child.poll()]
-        if gone and not job_ended.wait(60.0):
+        if gone and not job_ended.wait(45.0):
             from tubelet.training.record import write_failed  # which imports this file
 
             told = f"another rank ended with code {gone[0]}, and this one waited for it"
@@ -104,14 +112,26 @@ def _end(children: list[subprocess.Popen], seconds: float) -> None:
                 child.wait(patience)
 
 
+def _end_with(parent: int) -> None:
+    """Ends this rank where rank 0 was killed: it may wait for an answer that nobody gives any more."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    print(f"error: rank {rank_zero_only.rank}: rank 0 is gone; ended", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)  # the main thread may sit in a call that nothing else ends
+
+
 def main() -> None:
-    """A rank above 0: `python -m tubelet.training.ranks {train|eval} config.yaml`, started by Lightning's launcher."""
+    """A rank above 0, started by Lightning's launcher.
+
+    `python -m tubelet.training.ranks {train|eval} config.yaml <process id of rank 0>`
+    """
+    task, config, parent = sys.argv[1:]
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     from tubelet.training.evaluate import evaluate
     from tubelet.training.explain import one_line
     from tubelet.training.launch import config_dir, quieten
     from tubelet.training.train import train
 
-    task, config = sys.argv[1:]
     quieten()
     logging.getLogger("tubelet").setLevel(logging.ERROR)  # rank 0 tells, warnings too
     try:

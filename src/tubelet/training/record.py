@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import secrets
 import signal
 import subprocess
 import time
@@ -40,6 +41,17 @@ def finite(content: Any) -> Any:
 def is_finished(run_dir: Path) -> bool:
     record = run_dir / "metrics.json"
     return record.exists() and json.loads(record.read_text())["status"] == "finished"
+
+
+def run_id(run_dir: Path, resumed: bool) -> str | None:
+    """A name that no other run has, in `run_dir`/run_id from before the training, so that a killed run can go on in it.
+
+    None on ranks that write nothing.
+    """
+    file = run_dir / "run_id"
+    if is_first_rank() and not (resumed and file.exists()):
+        file.write_text(secrets.token_hex(4) + "\n")
+    return file.read_text().strip() if is_first_rank() else None
 
 
 def write_failed(run_dir: Path, error: str) -> None:

@@ -5,15 +5,22 @@ order of videos and their augmentation come from (seed, epoch, video) alone; the
 the epoch it has given; no loader draws from torch's global generator; and the checkpoint holds that generator.
 """
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 from torch.utils.data import DataLoader
 
-from tubelet.evaluation.checkpoint import Checkpoint
+from tubelet.evaluation.checkpoint import Checkpoint, load_checkpoint
+from tubelet.training.last import NEWEST, PREVIOUS
 from tubelet.weights.catalogue import STARTING_KEYS
 
+log = logging.getLogger(__name__)
+AVERAGING = "tubelet.training.averaging.AverageWeights"
 # What must be the same in both runs. How long it trains, on what device, and what it logs may change.
 KEPT = ("model", "clip", "data", "augment", "optim", "order", "frozen_at", "seed")
 FREE = {  # of these nodes, what may change
@@ -51,16 +58,54 @@ class ResumableLoader(DataLoader):
         return {"given": given, "batch_size": self.batch_size, "world_size": self.sampler.world_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Raises ValueError where batches are counted otherwise than in the run that is resumed."""
-        now = {"batch_size": self.batch_size, "world_size": self.sampler.world_size}
-        then = {key: state[key] for key in now}
-        if state["given"] and then != now:
-            raise ValueError(
-                f"ckpt was written within an epoch, with data.batch_size={then['batch_size']} on {then['world_size']} "
-                f"devices, and cannot be resumed with data.batch_size={now['batch_size']} on {now['world_size']}; "
-                "from the end of an epoch it could"
-            )
         self._resume_at = state["given"]
+
+
+def recount(fit_loop: dict[str, Any], batch_size: int, world_size: int) -> None:
+    """Let the state of Lightning's loop count the batches of this run, where those of the one it is from were larger
+    or smaller: on R ranks, with batches of b videos, a batch is R * b videos of the one global order.
+
+    Raises ValueError where what that run has seen is not a whole number of them.
+    """
+    loaders = fit_loop["state_dict"]["combined_loader"]
+    then, now = loaders[0]["batch_size"] * loaders[0]["world_size"], batch_size * world_size
+    counts = fit_loop["epoch_loop.batch_progress"]
+    seen = counts["current"]["ready"] * then
+    if seen % now:
+        raise ValueError(
+            f"ckpt was written after {seen} videos of an epoch, and that is not a whole number of batches of "
+            f"data.batch_size={batch_size} videos on {world_size} ranks"
+        )
+    more = seen // now - counts["current"]["ready"]
+    for part in ("current", "total"):
+        counts[part] = {name: count + more for name, count in counts[part].items()}
+    given = loaders[0]["given"] * then // now
+    fit_loop["state_dict"]["combined_loader"] = [{"given": given, "batch_size": batch_size, "world_size": world_size}]
+
+
+def load_resumed(path: str) -> Checkpoint:
+    """The checkpoint to go on from: where last.ckpt is lost or damaged, the one before it, which is told.
+
+    Raises FileNotFoundError or ValueError where that cannot be read either.
+    """
+    try:
+        return _load_whole(path)
+    except (FileNotFoundError, ValueError) as error:
+        before = Path(path).with_name(PREVIOUS)
+        if Path(path).name != NEWEST or not before.exists():
+            raise
+        checkpoint = _load_whole(str(before))
+        log.warning("%s; goes on from the one before it, %s", error, before)
+        return checkpoint
+
+
+def _load_whole(path: str) -> Checkpoint:
+    """Compares the sums that torch stores with each tensor, which it does not do itself when it reads them."""
+    checkpoint = load_checkpoint(path)
+    with ZipFile(path) as file, suppress(BadZipFile):
+        if file.testzip() is None:
+            return checkpoint
+    raise ValueError(f"ckpt={path} is damaged: its content is not what was written")
 
 
 def check_resumable(checkpoint: Checkpoint, config: dict, classes: Sequence[str], finished: bool) -> None:
@@ -74,6 +119,9 @@ def check_resumable(checkpoint: Checkpoint, config: dict, classes: Sequence[str]
         difference = _difference(node, then, now)
         if difference:
             raise ValueError(f"ckpt={checkpoint.path} cannot be resumed: {difference}")
+    then, now = (_averaging(run.get("callbacks")) for run in (checkpoint.config, config))
+    if then != now:  # going on without it would go on from the average, as if that had been trained
+        raise ValueError(f"ckpt={checkpoint.path} cannot be resumed: {_difference('averaging', then, now)}")
     epochs = config["trainer"]["max_epochs"]
     if finished and epochs is not None and checkpoint.epochs >= epochs > 0:
         raise ValueError(
@@ -86,6 +134,11 @@ def _kept(node: str, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {key: child for key, child in value.items() if key not in FREE.get(node, ())}
+
+
+def _averaging(callbacks: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    nodes = filter(None, (callbacks or {}).values())
+    return next((node for node in nodes if node["_target_"] == AVERAGING), None)
 
 
 def _difference(path: str, then: Any, now: Any) -> str | None:

@@ -9,10 +9,17 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
+
+from tubelet.training.last import NEWEST, PREVIOUS
+from tubelet.training.resume import recount
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there: a kill never leaves half a file under its name."""
+    """Writes a checkpoint beside its place and moves it there: a kill never leaves half a file under its name.
+
+    The last.ckpt that was there stays as previous.ckpt, for where a disk loses or damages the new one.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -21,6 +28,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
+        if Path(path).name == NEWEST and Path(path).exists():
+            os.replace(path, Path(path).with_name(PREVIOUS))
         os.replace(partial, path)
 
 
@@ -35,7 +44,7 @@ class SaveLast(L.Callback):
     """
 
     def __init__(self, dirpath: str, every_n_steps: int):
-        self.path, self.every_n_steps = os.path.join(dirpath, "last.ckpt"), every_n_steps
+        self.path, self.every_n_steps = os.path.join(dirpath, NEWEST), every_n_steps
         self.received: int | None = None  # the signal that asked for the end
         self._generators: list[dict] = []
         self._handlers: dict[int, Any] = {}
@@ -52,6 +61,8 @@ class SaveLast(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict) -> None:
         self._generators = checkpoint["generators"]
+        if trainer.state.fn == TrainerFn.FITTING:  # the loops are restored after this
+            recount(checkpoint["loops"]["fit_loop"], trainer.datamodule.batch_size, trainer.world_size)
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.global_rank < len(self._generators):  # a resume on more ranks has no state for the new ones

@@ -9,7 +9,6 @@ from typing import TypeVar
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
-from tubelet.evaluation.checkpoint import load_checkpoint
 from tubelet.evaluation.results import Results
 from tubelet.training import build
 from tubelet.training.batch_size import AUTO, find_batch_size
@@ -22,7 +21,7 @@ from tubelet.training.progress import Progress
 from tubelet.training.protocol import protocol
 from tubelet.training.ranks import children_run, is_first_rank
 from tubelet.training.record import is_finished, recorded
-from tubelet.training.resume import check_resumable
+from tubelet.training.resume import check_resumable, load_resumed
 from tubelet.training.saving import SaveLast
 from tubelet.training.speed import speed_up
 from tubelet.training.waiting import Waiting
@@ -89,7 +88,8 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
 
 def _prepare_resume(cfg: DictConfig, catalogue: Catalogue) -> None:
     """Raises ValueError before anything of the run that is resumed is touched. A batch size that it found is kept."""
-    run_dir, checkpoint = Path(cfg.run_dir), load_checkpoint(cfg.ckpt)
+    run_dir, checkpoint = Path(cfg.run_dir), load_resumed(cfg.ckpt)
+    cfg.ckpt = checkpoint.path
     if cfg.data.batch_size == AUTO:
         cfg.data.batch_size = checkpoint.config["data"]["batch_size"]
     config = OmegaConf.to_container(cfg, resolve=True)

@@ -1,0 +1,94 @@
+"""`ckpt=last`: where a run or a sweep that was ended goes on. Nothing heavy is imported here, as in launch.py."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import hydra
+
+log = logging.getLogger(__name__)
+MULTIRUN = {"-m", "--multirun"}
+LAST = "last"  # the word
+NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+def last_checkpoint(run_dir: Path) -> Path | None:
+    """The newest one to resume from. A kill while files were moved may have left only the one before it."""
+    there = (run_dir / "checkpoints" / name for name in (NEWEST, PREVIOUS))
+    return next((path for path in there if path.exists()), None)
+
+
+def refuse_scattered_ranks(arguments: Sequence[str]) -> None:
+    """Raises ValueError where torchrun or srun starts the ranks, and each would name a folder after its own time."""
+    ranks = max(int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    if ranks > 1 and MULTIRUN & set(arguments):
+        raise ValueError(
+            f"-m: {ranks} ranks are started from outside, for one job; start the sweep without torchrun or srun, "
+            "which starts the ranks of each job itself"
+        )
+    if ranks > 1 and not any(argument.startswith("run_dir=") for argument in arguments):
+        raise ValueError(f"run_dir has no value: {ranks} ranks are started from outside, and must write to one folder")
+
+
+def into_the_same_folder(arguments: list[str], config_dir: str) -> list[str]:
+    """A resumed run goes on in its own folder: `ckpt=last`, or `ckpt=<run_dir>/checkpoints/...`, sets `run_dir` too.
+
+    `last` is the newest checkpoint of this model and data, or that of `run_dir` where it is given. Of a sweep each job
+    has its own, in the folder of the sweep, which must be given.
+    """
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    ckpt = given.get("ckpt", "null")
+    if MULTIRUN & set(arguments):
+        if ckpt == LAST and "hydra.sweep.dir" not in given:
+            raise ValueError("ckpt=last: a sweep goes on in its folder; give hydra.sweep.dir=runs/sweep/... too")
+        return arguments
+    if ckpt == "null":
+        return arguments
+    path = _newest(arguments, given, config_dir) if ckpt == LAST else Path(ckpt.strip("'\""))
+    rest = [argument for argument in arguments if not argument.startswith("ckpt=")]
+    if "run_dir" not in given and path.parent.name == "checkpoints":
+        rest.append(f"run_dir='{path.parents[1]}'")
+    return [*rest, f"ckpt='{path}'"]
+
+
+def _newest(arguments: list[str], given: dict[str, str], config_dir: str) -> Path:
+    if "run_dir" in given:
+        folder, runs = Path(given["run_dir"].strip("'\"")), ""
+    else:
+        options = [a for a in arguments if "=" in a and not a.startswith(("-", "ckpt=", "hydra."))]
+        options += [f"hydra.searchpath=[file://{os.path.abspath(folder)}]" for folder in _config_dirs(arguments)]
+        with hydra.initialize_config_dir(config_dir, version_base="1.3"):
+            cfg = hydra.compose("train", options, return_hydra_config=True)
+        choices = cfg.hydra.runtime.choices
+        folder, runs = Path(cfg.runs, f"{choices.model}_{choices.data}"), "*"
+    found = list(filter(None, map(last_checkpoint, folder.glob(runs) if runs else [folder])))
+    if not found:
+        raise FileNotFoundError(f"ckpt=last: there is no {folder / runs / 'checkpoints' / NEWEST}")
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def _config_dirs(arguments: list[str]) -> list[str]:
+    """The user's own folder of yaml files, as given to Hydra: `--config-dir folder` or `--config-dir=folder`."""
+    flag = ("--config-dir", "-cd")
+    following = [value for name, value in pairwise(arguments) if name in flag]
+    return following + [a.partition("=")[2] for a in arguments if a.startswith("--config-dir=")]
+
+
+def go_on(run_dir: Path, overrides: Iterable[str]) -> tuple[str | None, float | None]:
+    """Where a job of a sweep goes on, None from its beginning; and what it gave, if it has finished.
+
+    Raises ValueError where the folder is that of a job with other overrides.
+    """
+    record = run_dir / "metrics.json"
+    content = json.loads(record.read_text()) if record.exists() else {}
+    then, now = ([o for o in job if o != f"ckpt={LAST}"] for job in (content.get("overrides", overrides), overrides))
+    if then != now:
+        raise ValueError(f"ckpt=last: the job in {os.path.relpath(run_dir)} had {then}, this one has {now}")
+    if content.get("status") == "finished":
+        log.info("finished before: %s", os.path.relpath(run_dir))
+        return None, next(iter(content["best"].values()), content["test"]["top1"])
+    checkpoint = last_checkpoint(run_dir)
+    return None if checkpoint is None else str(checkpoint), None
