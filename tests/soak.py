@@ -1,6 +1,6 @@
 """Small runs are ended at random steps and resumed, and must end as one that nothing ended: `make soak`, on Linux.
 
-20 are killed, 5 on two ranks are killed whole or one rank of them, 5 are asked to end (SIGTERM). What is compared is all
+20 are killed, 5 more on two ranks, whole or one rank of them, and 5 are asked to end (SIGTERM). What is compared is all
 that training carries on with: weights, their average, the optimiser's state and each rank's generator. What a kill
 leaves running must be gone within a minute. One line a trial, a table at the end, exit code 1 if anything differs.
 """
@@ -29,10 +29,13 @@ RUN = [  # drop path draws from torch's generator; RandAugment, MixUp and CutMix
     *("data.train=24", "data.val=8", "data.test=16", "data.num_workers=2", "trainer.max_epochs=3"),
     *("model.depth=2", "model.drop_path=0.3", "callbacks=ema", "callbacks.ema.decay=0.8"),
     *("callbacks.last.every_n_steps=2", "trainer.log_every_n_steps=1"),
-    *("logger=csv", "logger.csv.flush_logs_every_n_steps=1", "run_dir=run"),
+    *("logger=csv", "+logger.csv.flush_logs_every_n_steps=1", "run_dir=run"),
 ]
 TRAINER = {1: "trainer=cpu", 2: "trainer=ddp_cpu"}
-CARRIED = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "generators")
+CARRIED = (
+    *("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "generators"),
+    "losses",
+)
 PATIENCE = 60.0  # seconds in which everything of an ended run must be gone
 
 
@@ -124,10 +127,10 @@ def difference(path: str, then: Any, now: Any) -> str:
 
 def carried(run: Path) -> dict[str, Any]:
     content = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
-    return {name: content[name] for name in CARRIED}
+    return {name: content[name] for name in CARRIED if name in content}
 
 
-def attempt(trial: Trial, overrides: list[str], wholes: dict[int, Path], draw: random.Random) -> Trial:
+def attempt(trial: Trial, draw: random.Random, overrides: list[str], wholes: dict[int, Path]) -> Trial:
     with tempfile.TemporaryDirectory() as folder:
         cwd, run = Path(folder), Path(folder, "run")
         overrides = [*overrides, TRAINER[trial.ranks]]

@@ -2,9 +2,13 @@
 
 import csv
 import json
+import os
+import shutil
+import socket
 
 import pytest
 import torch
+from soak import ROOT, carried, difference, gone, start
 
 from tubelet.evaluation.checkpoint import load_checkpoint
 
@@ -40,6 +44,59 @@ def test_two_ranks_with_half_the_batch_take_the_steps_of_one(both):
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5)  # float32 sums in another order
     epochs = [[row["train/loss_epoch"] for row in rows(f / "metrics.csv") if row["train/loss_epoch"]] for f in both]
     assert [float(x) for x in epochs[1]] == pytest.approx([float(x) for x in epochs[0]], abs=1e-5)
+
+
+def killed(rank, motion_root, cwd, monkeypatch):
+    """The training on two ranks, with one of them killed after two of three steps; gives the exit code."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.getenv("PYTHONPATH")])]))
+    ending = f"+callbacks.ended={{_target_: ended.EndAt, step: 2, rank: {rank}}}"
+    two = ["trainer=ddp_cpu", "data.batch_size=4", f"data.root={motion_root}", "run_dir=run"]
+    with start(cwd, *PLAIN, *two, "callbacks.last.every_n_steps=1", ending) as process:
+        code = process.wait(120)
+    assert gone(process.pid, 60)
+    return code
+
+
+def test_a_killed_first_rank_takes_the_other_with_it_and_both_go_on_or_one_alone(
+    both, motion_root, tmp_path, monkeypatch, run_script
+):
+    code = killed(0, motion_root, tmp_path, monkeypatch)
+    assert code == -9
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
+    shutil.copytree(tmp_path / "run", tmp_path / "alone")
+    root = f"data.root={motion_root}"
+    two = ["trainer=ddp_cpu", "data.batch_size=4", "run_dir=run"]
+    run_script("train.py", *PLAIN, *two, root, "ckpt=last", cwd=tmp_path)
+    assert difference("", carried(both[1]), carried(tmp_path / "run")) == ""
+    one = ["trainer=cpu", "data.batch_size=8", "run_dir=alone"]
+    run_script("train.py", *PLAIN, *one, root, "ckpt=last", cwd=tmp_path)
+    expected, alone = (load_checkpoint(str(f / "checkpoints/last.ckpt")).weights for f in (both[0], tmp_path / "alone"))
+    for name in expected:
+        torch.testing.assert_close(alone[name], expected[name], rtol=0, atol=1e-5)  # float32 sums in another order
+
+
+def test_a_killed_rank_ends_its_job_which_tells_and_records_it(motion_root, tmp_path, monkeypatch):
+    code = killed(1, motion_root, tmp_path, monkeypatch)
+    assert code == 1
+    record = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert record["status"] == "failed"
+    assert f"error: {record['error']}" in (tmp_path / "log.txt").read_text()
+
+
+def test_ranks_that_srun_starts_train_as_those_that_lightning_starts(both, motion_root, tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    job = {"JOB_ID": "20011", "JOB_NAME": "train", "NTASKS": "2", "NTASKS_PER_NODE": "2", "NODELIST": "localhost"}
+    two = ["trainer=ddp_cpu", "data.batch_size=4", f"data.root={motion_root}", "run_dir=run"]
+    started = []
+    for rank in ("0", "1"):
+        for name, value in {**job, "NODEID": "0", "PROCID": rank, "LOCALID": rank}.items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
+        started.append(start(tmp_path, *PLAIN, *two))
+    assert [process.wait(120) for process in started] == [0, 0]
+    assert difference("", carried(both[1]), carried(tmp_path / "run")) == ""
+    assert (tmp_path / "log.txt").read_text().count("\ntraining: ") == 1  # the second rank is quiet
 
 
 def test_two_ranks_write_one_set_of_files_and_count_every_video_once(both):

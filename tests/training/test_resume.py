@@ -1,6 +1,7 @@
 """A run that is ended at any step and resumed ends with the weights, to the bit, of one that never was.
 
 The whole run decodes in its own process and some of the others in two workers, so their number plays no part either.
+On two ranks: test_ranks.py. Many more: `make soak`.
 """
 
 import copy
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from soak import carried, difference, start
 
 from tubelet.evaluation.checkpoint import load_checkpoint
-from tubelet.training.resume import ResumableLoader, check_resumable
+from tubelet.training.last import last_checkpoint
+from tubelet.training.resume import check_resumable
 from tubelet.training.train import keep_records
-from tubelet.video.order import TrainingOrder
 
 ROOT = Path(__file__).parents[2]
 SMALL = [  # as the run of the fixture `trained`
@@ -30,51 +32,45 @@ SMALL = [  # as the run of the fixture `trained`
 RUN = [  # 2 epochs of 6 steps of 2 batches; drop path draws from torch's generator in every step, and so does mixing
     *("experiment=demo", "augment=randaugment", "data.repeats=2", "optim.total_batch=8", "model.depth=2"),
     *("data.train=24", "data.val=8", "data.test=16", "data.batch_size=2"),
-    *("model.drop_path=0.3", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=csv"),
-    "callbacks.last.every_n_steps=1",
+    *("model.drop_path=0.3", "trainer.max_epochs=2", "trainer.accelerator=cpu"),
+    *("callbacks=ema", "callbacks.ema.decay=0.8", "callbacks.last.every_n_steps=1"),
 ]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, motion_root, run_script):
-    """The weights of the run that nothing ended."""
+    """The folder of the run that nothing ended."""
     cwd = tmp_path_factory.mktemp("whole")
-    run_script("train.py", *RUN, "data.num_workers=0", f"data.root={motion_root}", "run_dir=run", cwd=cwd)
-    return load_checkpoint(str(cwd / "run/checkpoints/last.ckpt")).weights
+    overrides = [*RUN, "logger=csv", "data.num_workers=0", f"data.root={motion_root}", "run_dir=run"]
+    run_script("train.py", *overrides, cwd=cwd)
+    return cwd / "run"
 
 
 def ended_by(number, overrides, cwd):
-    """Start the run, send it and its workers a signal soon after its first save, as a terminal or a scheduler does.
+    """Start the run, send it and its workers a signal soon after its second save, as a terminal or a scheduler does.
 
     Gives the exit code and the step it had reached.
     """
-    environment = os.environ | {"HOME": str(cwd), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "train.py"), *overrides]
-    with (
-        open(cwd / "log.txt", "w") as log,
-        subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log, start_new_session=True) as process,
-    ):
-        saved = cwd / "run/checkpoints/last.ckpt"
-        while not saved.exists() and process.poll() is None:
+    with start(cwd, *overrides) as process:
+        while not (cwd / "run/checkpoints/previous.ckpt").exists() and process.poll() is None:
             time.sleep(0.01)
         os.killpg(process.pid, number)
         code = process.wait(60)
-    return code, torch.load(saved, weights_only=True)["global_step"]
+    return code, torch.load(last_checkpoint(cwd / "run"), weights_only=True)["global_step"]
 
 
 @pytest.mark.parametrize(
     ("number", "workers", "code", "status"),
     [
         (signal.SIGKILL, 0, -9, "running"),
-        (signal.SIGKILL, 2, -9, "running"),
         (signal.SIGINT, 2, 130, "interrupted"),
         (signal.SIGTERM, 2, 143, "interrupted"),
     ],
 )
-def test_an_ended_and_resumed_run_has_the_weights_of_a_whole_one(
+def test_an_ended_and_resumed_run_carries_on_with_what_a_whole_one_does(
     number, workers, code, status, whole, motion_root, tmp_path, run_script
 ):
-    overrides = [*RUN, f"data.root={motion_root}", f"data.num_workers={workers}", "run_dir=run"]
+    overrides = [*RUN, "logger=csv", f"data.root={motion_root}", f"data.num_workers={workers}", "run_dir=run"]
     left, step = ended_by(number, overrides, tmp_path)
     assert left == code
     assert 0 < step < 12
@@ -82,9 +78,48 @@ def test_an_ended_and_resumed_run_has_the_weights_of_a_whole_one(
     run_script("train.py", *overrides, "ckpt=last", cwd=tmp_path)
     record = json.loads((tmp_path / "run/metrics.json").read_text())
     assert (record["status"], record["resumed_from"]) == ("finished", "run/checkpoints/last.ckpt")
-    resumed = load_checkpoint(str(tmp_path / "run/checkpoints/last.ckpt")).weights
-    assert resumed.keys() == whole.keys()
-    assert all(resumed[name].equal(whole[name]) for name in whole)
+    assert difference("", carried(whole), carried(tmp_path / "run")) == ""
+
+
+def test_a_killed_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before_and_in_the_same_wandb_run(
+    whole, motion_root, tmp_path, run_script
+):
+    overrides = [*RUN, f"data.root={motion_root}", "data.num_workers=2", "run_dir=run"]
+    ended_by(signal.SIGKILL, overrides, tmp_path)
+    damaged = tmp_path / "run/checkpoints/last.ckpt"
+    content = damaged.read_bytes()
+    middle = len(content) // 2
+    damaged.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    told = run_script("train.py", *overrides, "ckpt=last", cwd=tmp_path)
+    assert (
+        "ckpt=run/checkpoints/last.ckpt is damaged: its content is not what was written; "
+        "goes on from the one before it, run/checkpoints/previous.ckpt\n" in told.stdout + told.stderr
+    )
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["resumed_from"] == "run/checkpoints/previous.ckpt"
+    assert difference("", carried(whole), carried(tmp_path / "run")) == ""
+    parts = [folder.name for folder in (tmp_path / "run/wandb").glob("offline-run-*")]
+    assert len(parts) == 2
+    assert {name.rpartition("-")[2] for name in parts} == {(tmp_path / "run/run_id").read_text().strip()}
+
+
+def test_a_step_keeps_decay_of_the_average_and_takes_the_rest_from_the_weights(whole):
+    last, before = (torch.load(whole / f"checkpoints/{name}.ckpt", weights_only=True) for name in ("last", "previous"))
+    assert (last["global_step"], before["global_step"]) == (12, 11)
+    for name, weight in last["current_model_state"].items():
+        if name.startswith("predictor.model."):
+            expected = 0.8 * before["state_dict"][name] + 0.2 * weight
+            torch.testing.assert_close(last["state_dict"][name], expected, rtol=0, atol=1e-6)  # float32
+    name = "predictor.model.head.weight"
+    assert (last["state_dict"][name] - last["current_model_state"][name]).abs().max() > 1e-4
+
+
+def test_the_average_is_what_is_tested_and_loaded(whole, tmp_path, run_script):
+    checkpoint = json.loads((whole / "metrics.json").read_text())["tested"]
+    run_script("eval.py", f"ckpt={whole / checkpoint}", "run_dir=eval", cwd=tmp_path)
+    assert (tmp_path / "eval/predictions.csv").read_text() == (whole / "predictions.csv").read_text()
+    content, loaded = torch.load(whole / checkpoint, weights_only=True), load_checkpoint(str(whole / checkpoint))
+    assert loaded.weights["head.weight"].equal(content["state_dict"]["predictor.model.head.weight"])
+    assert not loaded.weights["head.weight"].equal(content["current_model_state"]["predictor.model.head.weight"])
 
 
 def test_a_refused_resume_leaves_the_record_of_the_run_as_it_was(trained, motion_root, tmp_path, run_script):
@@ -126,20 +161,12 @@ def test_what_decides_the_result_must_be_the_same_and_the_rest_may_change(node, 
         check_resumable(checkpoint, now, checkpoint.classes, finished=True)
 
 
-def test_a_resume_within_an_epoch_counts_the_same_batches():
-    order = TrainingOrder(num_videos=24, seed=0, step=4, rank=0, world_size=1)
-    loader = ResumableLoader(range(24), 4, sampler=order)
-    loader.load_state_dict({"given": 0, "batch_size": 2, "world_size": 2})  # at the end of an epoch, it may change
-    with pytest.raises(
-        ValueError, match=r"data.batch_size=2 on 1 devices, and cannot be resumed with data.batch_size=4"
-    ):
-        loader.load_state_dict({"given": 3, "batch_size": 2, "world_size": 1})
-
-
-def test_ckpt_last_without_a_run_says_where_it_looked(tmp_path, run_script):
-    told = run_script("train.py", "experiment=demo", "ckpt=last", cwd=tmp_path, check=False)
-    assert told.returncode == 1
-    assert told.stderr == "error: ckpt=last: there is no runs/vivit_joint_tiny_motion/*/checkpoints/last.ckpt\n"
+def test_a_resume_with_another_average_of_the_weights_is_an_error(trained):
+    checkpoint = load_checkpoint(str(trained[0] / "checkpoints/last.ckpt"))
+    now = copy.deepcopy(checkpoint.config)
+    now["callbacks"]["ema"] = {"_target_": "tubelet.training.averaging.AverageWeights", "decay": 0.9}
+    with pytest.raises(ValueError, match=r"its run had averaging=None, this one has averaging=\{.*'decay': 0.9\}"):
+        check_resumable(checkpoint, now, checkpoint.classes, finished=False)
 
 
 def test_sigterm_while_videos_are_generated_leaves_nothing_half_made_and_is_recorded(tmp_path):

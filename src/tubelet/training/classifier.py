@@ -133,7 +133,7 @@ class Classifier(Evaluator):
             train_only(predictor.model, optim.trained)
         self.loss = nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
         self.train_loss = MeanMetric()
-        self.train_loss.persistent(True)  # so that the mean of an epoch outlives a resume in its middle
+        self._losses: list[dict[str, float]] = []  # of each rank, in the epoch that a resume goes on with
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss over all views of all videos."""
@@ -181,3 +181,17 @@ class Classifier(Evaluator):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint[RECORD] = self.record
+        own = {name: value.item() for name, value in self.train_loss.metric_state.items()}
+        checkpoint["losses"] = self._of_all_ranks(own)
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self._losses = checkpoint.get("losses", [])
+
+    def on_train_start(self) -> None:
+        """The mean loss of an epoch outlives a resume in its middle; on another number of ranks, the first has all."""
+        losses, ranks = self._losses, self.trainer.world_size
+        if losses and len(losses) != ranks:
+            summed = {name: sum(own[name] for own in losses) for name in losses[0]}
+            losses = [summed, *[dict.fromkeys(summed, 0.0)] * (ranks - 1)]
+        for name, value in losses[self.global_rank].items() if losses else ():
+            setattr(self.train_loss, name, torch.tensor(value, device=self.device))

@@ -190,7 +190,10 @@ def _record_early_end(run_dir: Path, error: BaseException, about: dict[str, Any]
 
 
 def quieten() -> None:
-    """Silence advertisements, and warnings that a user of this package can do nothing about."""
+    """Silence advertisements, warnings that a user of this package can do nothing about, and ranks above 0."""
+    ranks = (os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ)
+    if int(next(ranks, 0)) > 0:
+        logging.getLogger("tubelet").setLevel(logging.ERROR)  # rank 0 tells, warnings too
     os.environ.setdefault("WANDB_SILENT", "true")
     connector = "lightning.pytorch.trainer.connectors.checkpoint_connector"
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", connector):

@@ -4,7 +4,6 @@ Lightning would start them with the command line of the whole program. Under `-m
 again, and with a sampling sweeper on other hyperparameters than rank 0 (hydra#2070, lightning#11300).
 """
 
-import logging
 import os
 import signal
 import subprocess
@@ -133,7 +132,6 @@ def main() -> None:
     from tubelet.training.train import train
 
     quieten()
-    logging.getLogger("tubelet").setLevel(logging.ERROR)  # rank 0 tells, warnings too
     try:
         {"train": train, "eval": evaluate}[task](OmegaConf.load(config), [])
     except Exception as error:
