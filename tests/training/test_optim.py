@@ -53,7 +53,8 @@ def test_steps_multiply_the_rate_from_the_beginning_of_their_epochs():
 def test_all_rates_grow_with_the_batch_over_the_one_they_are_meant_for():
     expected = [4 * rate for rate in rates(optim(), 9)]
     assert rates(optim(base_batch=2), 9) == pytest.approx(expected, abs=1e-6)
-    assert optim(base_batch=2).told() == "SGD, lr 4 = 1 x 8 / 2 clips, weight decay 0.5"
+    way = "warm-up of 1 epochs from 0.8, cosine after it to 0.4"
+    assert optim(base_batch=2).told() == f"SGD, lr 4 = 1 x 8 / 2 clips, {way}, weight decay 0.5"
 
 
 def test_without_warmup_the_first_step_has_the_full_rate():

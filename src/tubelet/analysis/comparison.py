@@ -13,10 +13,13 @@ from tubelet.evaluation.checkpoint import build_module
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in their seed only. Accuracies are means over the seeds that finished; None where there is none.
+    """Runs that differ in their seed, or in the official split of the data, only.
 
-    top1_spread: the standard deviation between seeds (of a sample), None for a single one
-    repeated: seeds with more than one finished run, which count once, by the mean of these
+    Accuracies are means over the seeds and splits that finished; None where there is none.
+
+    top1_spread: the standard deviation between them (of a sample), None for a single one
+    splits: official ones, 1 for data that has none
+    repeated: seeds with more than one finished run of a split, which count once, by the mean of these
     macs: of one clip, as published
     """
 
@@ -24,6 +27,7 @@ class Row:
     top1: float | None
     top1_spread: float | None
     seeds: int
+    splits: int
     val_top1: float | None
     parameters: int | None
     macs: int | None
@@ -50,10 +54,10 @@ def compare(runs: Sequence[Run]) -> list[Row]:
 
 def _row(name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
     finished = [run for run in runs if run.finished]
-    seeds: dict[str, list[Run]] = {}
+    repetitions: dict[tuple[str, str | None], list[Run]] = {}
     for run in finished:
-        seeds.setdefault(run.seed, []).append(run)
-    tests = [statistics.fmean(run.record["test"]["top1"] for run in same) for same in seeds.values()]
+        repetitions.setdefault((run.seed, run.split), []).append(run)
+    tests = [statistics.fmean(run.record["test"]["top1"] for run in same) for same in repetitions.values()]
     cost = next((cost_of(run, costs) for run in runs if run.config), None)
     recorded = (run.record["parameters"] for run in runs if "parameters" in run.record)
     statuses = [run.record["status"] for run in runs if not run.finished]
@@ -61,15 +65,20 @@ def _row(name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
         name=name,
         top1=_mean(tests),
         top1_spread=statistics.stdev(tests) if len(tests) > 1 else None,
-        seeds=len(seeds),
-        val_top1=_mean([_mean([run.val_top1 for run in same]) for same in seeds.values()]),
+        seeds=len({seed for seed, _ in repetitions}),
+        splits=len({split for _, split in repetitions}),
+        val_top1=_mean([_mean([run.val_top1 for run in same]) for same in repetitions.values()]),
         parameters=next(recorded, cost.parameters if cost else None),
         macs=cost.macs() if cost else None,
         clips_per_second=_mean([run.record.get("clips_per_second") for run in finished]),
         peak_memory_mib=_mean([run.record.get("peak_memory_mib") for run in finished]),
         not_finished=", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses)),
-        repeated=", ".join(f"seed {seed} in {len(same)} runs" for seed, same in seeds.items() if len(same) > 1),
+        repeated=", ".join(_told(*of, len(same)) for of, same in repetitions.items() if len(same) > 1),
     )
+
+
+def _told(seed: str, split: str | None, num_runs: int) -> str:
+    return f"seed {seed}{'' if split is None else f' of split {split}'} in {num_runs} runs"
 
 
 def cost_of(run: Run, known: dict[str, Cost | None]) -> Cost | None:

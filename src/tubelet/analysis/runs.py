@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-OF_ONE_RUN = ("seed=", "run_dir=", "hydra.", "ckpt=")  # overrides that make no other experiment
+OF_ONE_RUN = ("seed=", "data.split=", "run_dir=", "hydra.", "ckpt=")  # overrides that make no other experiment
 FIGURES = ("test.top1", "best.val/top1", "last_val.val/top1", "parameters", "clips_per_second", "peak_memory_mib")
 
 
@@ -25,7 +25,7 @@ class Run:
 
     @property
     def experiment(self) -> tuple[str, tuple[str, ...]]:
-        """The same for runs that differ in their seed only: name, and the overrides that count."""
+        """The same for runs that differ in their seed or official split only: name, and the overrides that count."""
         kept = (part for part in self.record["overrides"] if not part.lstrip("+").startswith(OF_ONE_RUN))
         return str(self.record.get("name")), tuple(sorted(kept))
 
@@ -34,6 +34,12 @@ class Run:
         """Of the config, or, where it tells none, as it was typed."""
         typed = [part.partition("=")[2] for part in self.record["overrides"] if part.startswith("seed=")]
         return str(self.config.get("seed", typed[-1] if typed else 0))
+
+    @property
+    def split(self) -> str | None:
+        """The official split of the data, where it has some."""
+        split = self.config.get("data", {}).get("split")
+        return None if split is None else str(split)
 
     @property
     def val_top1(self) -> float | None:

@@ -7,8 +7,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-ABOUT = """Compare all training runs in a folder and below. Runs that differ in their seed only are one row: the mean
-of their test top-1 and the standard deviation between them. MACs are those of one clip, as published (docs/cost.md)."""
+ABOUT = """Compare all training runs in a folder and below. Runs that differ only in their seed, or
+in the official split of UCF101 or HMDB51, are one row: the mean of their test top-1 and the standard deviation between
+them. MACs are those of one clip, as published (docs/cost.md)."""
 NAME_LETTERS = 61  # of a run's name on the screen
 HEADS = (
     "run",
@@ -61,7 +62,7 @@ def cells(row) -> tuple[str, ...]:
     spread = "" if row.top1_spread is None else f" ± {row.top1_spread:.4f}"
     return (
         shown(row.top1, ".4f") + spread,
-        str(row.seeds),
+        f"{row.seeds} x {row.splits} splits" if row.splits > 1 else str(row.seeds),
         shown(row.val_top1, ".4f"),
         shown(row.parameters, ".2f", 1e6),
         shown(row.macs, ".2f" if (row.macs or 0) >= 1e9 else ".3g", 1e9),

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 from hydra.utils import get_method, instantiate
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -35,6 +35,7 @@ from tubelet.video.sampling import FirstToLast, Sampling, order_named
 from tubelet.video.subset import class_list, take_classes, take_fraction
 from tubelet.video.transforms import Normalise
 from tubelet.video.views import TestViews, TrainingView
+from tubelet.weights.fetch import place_without_file
 from tubelet.weights.pretrained import load_pretrained
 
 log = logging.getLogger(__name__)
@@ -184,13 +185,16 @@ def start_pretrained(model: nn.Module, cfg: DictConfig, classes: list[str]) -> d
 
     A resumed run has its weights from its checkpoint, and starts from nothing else.
     """
-    if cfg.model.pretrained is None and cfg.model.accept:
-        raise ValueError(
-            f"model.accept={list(cfg.model.accept)} is of weights to start from; give model.pretrained too"
-        )
     if cfg.model.pretrained is None or cfg.ckpt:
         return None
-    account = load_pretrained(model, OmegaConf.to_container(cfg.model, resolve=True), cfg.clip, classes)
+    node = OmegaConf.to_container(cfg.model, resolve=True)
+    if cfg.dry_run or not cfg.model.weights_required:
+        place = place_without_file(cfg.model.pretrained, node)
+        if place:
+            told = "weights: model.pretrained=%s is not on this machine: trained from scratch; the file belongs at %s"
+            log.warning(told, cfg.model.pretrained, place)
+            return {"name": cfg.model.pretrained, "absent": str(place)}
+    account = load_pretrained(model, node, cfg.clip, classes)
     log.info("weights: model.pretrained=%s", cfg.model.pretrained)
     for line in account.lines():
         log.info("  %s", line)
@@ -211,7 +215,7 @@ def _build_logger(node: DictConfig, cfg: DictConfig) -> Logger:
 
 
 def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
-    """The trainer of a training run, with its callbacks and loggers; what it accumulates is set by the caller."""
+    """The trainer of a training run, with its callbacks and loggers."""
     loggers = [_build_logger(node, cfg) for node in (cfg.logger or {}).values() if node]
     for logger in loggers:  # Lightning always hands W&B this argument, and W&B warns that it has no effect
         getattr(logger, "_wandb_init", {}).pop("anonymous", None)
@@ -223,6 +227,11 @@ def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
         raise ValueError("callbacks.last is missing: without it a run leaves no checkpoint to resume from or to test")
     if not loggers:  # LearningRateMonitor refuses to run without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+    return make_trainer(cfg, callbacks, loggers, progress_bar)
+
+
+def make_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list, progress_bar: bool) -> L.Trainer:
+    """What it accumulates is set by the caller."""
     return build(
         cfg.trainer,
         logger=loggers or False,
@@ -231,6 +240,8 @@ def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
         gradient_clip_val=cfg.optim.clip_norm,
         enable_progress_bar=cfg.trainer.enable_progress_bar and progress_bar,
         enable_model_summary=False,
+        # Lightning would add a ModelCheckpoint of its own where there is none.
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         default_root_dir=cfg.run_dir,
         use_distributed_sampler=False,  # our samplers know the ranks
     )

@@ -164,7 +164,7 @@ class Classifier(Evaluator):
         self.log("train/loss_epoch", self.train_loss)
 
     def configure_optimizers(self) -> dict:
-        steps = self._steps_per_epoch()
+        steps = self.steps_per_epoch()
         limits = [n for n in (self.trainer.max_steps, steps * (self.trainer.max_epochs or 0)) if n > 0]
         if not limits:
             raise ValueError("trainer.max_epochs or trainer.max_steps must end the run: the schedule needs its length")
@@ -172,7 +172,7 @@ class Classifier(Evaluator):
         optimizer, schedule = self.optim.build(self.predictor.model, steps, num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _steps_per_epoch(self) -> int:
+    def steps_per_epoch(self) -> int:
         """Optimiser steps. trainer.estimated_stepping_batches would make the loaders, and forget where they were."""
         data, limit = self.trainer.datamodule, self.trainer.limit_train_batches
         batches = data.batches_per_epoch(self.trainer.world_size)

@@ -26,7 +26,10 @@ from omegaconf import DictConfig
 
 from tubelet.training.explain import one_line, root
 from tubelet.training.last import LAST, go_on, into_the_same_folder, refuse_scattered_ranks
+from tubelet.training.recipes import recipes_chosen, told
 from tubelet.training.validate import check_keys, check_overrides
+
+log = logging.getLogger(__name__)
 
 
 class Reported(Exception):
@@ -55,7 +58,7 @@ def launch(name: str) -> None:
         refuse_scattered_ranks(sys.argv[1:])
         if name == "train":
             sys.argv[1:] = into_the_same_folder(sys.argv[1:], config_dir())
-        with patch.object(JobReturn, "return_value", JobReturn.return_value.getter(_result)):
+        with recipes_chosen(), patch.object(JobReturn, "return_value", JobReturn.return_value.getter(_result)):
             hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
 
 
@@ -73,7 +76,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """The config that `launch` would run, without running it."""
-    with hydra.initialize_config_dir(config_dir(), version_base="1.3"):
+    with hydra.initialize_config_dir(config_dir(), version_base="1.3"), recipes_chosen():
         cfg = hydra.compose(name, list(overrides))
     check_keys(cfg, name, config_dir())
     check_overrides(cfg, name, overrides)
@@ -119,8 +122,12 @@ def _train(cfg: DictConfig) -> float:
             return result
 
     def job(overrides: list[str]) -> float:
+        from tubelet.training.dry_run import dry_run
         from tubelet.training.train import train
 
+        log.info(told(cfg.follows, choices))
+        if cfg.dry_run:
+            return dry_run(cfg, overrides)
         record = train(cfg, overrides)
         return next(iter(record["best"].values()), record["test"]["top1"])
 

@@ -83,12 +83,14 @@ class Optim:
         return rate * self.scale
 
     def told(self) -> str:
-        """One line: the optimiser and the rate it reaches."""
+        """One line: the optimiser, the rate it reaches, and on which way."""
         scaled = f" = {self.lr:g} x {self.total_batch} / {self.base_batch} clips" if self.base_batch else ""
         slower = f", x {self.layer_decay:g} a layer" if self.layer_decay != 1 else ""
         only = f", trains only {', '.join(self.trained)}" if self.trained else ""
         name = getattr(self.optimizer, "func", self.optimizer).__name__
-        return f"{name}, lr {self.lr * self.scale:g}{scaled}{slower}, weight decay {self.weight_decay:g}{only}"
+        warmup = f"warm-up of {self.warmup_epochs:g} epochs from {self.warmup_lr * self.scale:g}, "
+        way = (warmup if self.warmup_epochs else "") + self.schedule.told(self.scale)
+        return f"{name}, lr {self.lr * self.scale:g}{scaled}{slower}, {way}, weight decay {self.weight_decay:g}{only}"
 
 
 def accumulation(total_batch: int, batch_size: int, devices: int, repeats: int) -> int:

@@ -40,7 +40,7 @@ def is_first_rank() -> bool:
 
 @contextmanager
 def children_run(task: str, run_dir: str) -> Iterator[None]:
-    """While the job runs, its further ranks run `task` (train or eval) on `run_dir`/config.yaml; then all is undone."""
+    """While the job runs, its further ranks run `task` (as in `main`) on `run_dir`/config.yaml; then all is undone."""
     command = [
         sys.executable,
         "-m",
@@ -122,10 +122,11 @@ def _end_with(parent: int) -> None:
 def main() -> None:
     """A rank above 0, started by Lightning's launcher.
 
-    `python -m tubelet.training.ranks {train|eval} config.yaml <process id of rank 0>`
+    `python -m tubelet.training.ranks {train|dry_run|eval} config.yaml <process id of rank 0>`
     """
     task, config, parent = sys.argv[1:]
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    from tubelet.training.dry_run import dry_run
     from tubelet.training.evaluate import evaluate
     from tubelet.training.explain import one_line
     from tubelet.training.launch import config_dir, quieten
@@ -133,7 +134,7 @@ def main() -> None:
 
     quieten()
     try:
-        {"train": train, "eval": evaluate}[task](OmegaConf.load(config), [])
+        {"train": train, "dry_run": dry_run, "eval": evaluate}[task](OmegaConf.load(config), [])
     except Exception as error:
         line = one_line(error, config_dir())
         if line is None:

@@ -9,6 +9,11 @@ from typing import Protocol
 class Schedule(Protocol):
     def rate(self, lr: float, step: int, warmup: int, num_steps: int, steps_per_epoch: int) -> float:
         """The rate of a step for a highest rate `lr`; within the warm-up, the rate that it leads to."""
+        ...
+
+    def told(self, scale: float) -> str:
+        """In words, with all rates times `scale`."""
+        ...
 
 
 class Cosine:
@@ -28,6 +33,9 @@ class Cosine:
         done = min(max(step - first, 0) / max(num_steps - 1 - first, 1), 1.0)
         return self.end_lr + (lr - self.end_lr) * 0.5 * (1 + math.cos(math.pi * done))
 
+    def told(self, scale: float) -> str:
+        return f"cosine {'after it' if self.after_warmup else 'from the first step'} to {self.end_lr * scale:g}"
+
 
 class Steps:
     """The highest rate times a factor, which changes at the beginning of some epochs.
@@ -46,3 +54,7 @@ class Steps:
     def rate(self, lr: float, step: int, warmup: int, num_steps: int, steps_per_epoch: int) -> float:
         passed = sum(step >= epoch * steps_per_epoch for epoch in self.epochs)
         return lr * (self.factors[passed - 1] if passed else 1.0)
+
+    def told(self, scale: float) -> str:
+        pairs = zip(self.epochs, self.factors, strict=True)
+        return ", ".join(f"x {factor:g} from epoch {epoch}" for epoch, factor in pairs)

@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,49 +36,23 @@ C = TypeVar("C", bound=L.Callback)
 
 def train(cfg: DictConfig, overrides: list[str]) -> dict:
     """Train, test one checkpoint, write metrics.json. Returns its content."""
-    if not 0 <= cfg.seed < 2**32:
-        raise ValueError(f"seed={cfg.seed} is not from 0 to {2**32 - 1}")
-    log.info("run: %s in %s", cfg.name, os.path.relpath(cfg.run_dir))
-    catalogue = build.build_catalogue(cfg.data)
-    given, cfg.model.num_classes = cfg.model.num_classes, len(catalogue.classes)
-    if given not in (None, cfg.model.num_classes):
-        raise ValueError(f"model.num_classes={given}, but the data has {cfg.model.num_classes} classes; leave it out")
+    catalogue = begin(cfg)
     if cfg.ckpt:
         _prepare_resume(cfg, catalogue)
-    with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, resumed_from=cfg.ckpt) as record:
-        forget_peak_memory()
-        L.seed_everything(cfg.seed, workers=True, verbose=False)
-        on_clips, on_batches = build.build_augment(cfg, catalogue.classes)
-        find_size = cfg.data.batch_size == AUTO
-        if find_size:  # until there is a model to try it with
-            cfg.data.batch_size = 1
-        data = build.build_training_data(cfg, catalogue, on_clips)
-        predictor = build.build_predictor(cfg, len(catalogue.classes))
-        record["parameters"] = sum(p.numel() for p in predictor.parameters())
-        record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
-        speed_up(predictor.model, cfg.compile, cfg.activation_checkpointing)
-        trainer, optim = build.build_trainer(cfg, progress_bar=sys.stderr.isatty()), build.build(cfg.optim)
-        if find_size:
-            cfg.data.batch_size = data.batch_size = find_batch_size(cfg, predictor, optim, trainer)
-        at_once = data.batch_size, trainer.world_size, cfg.data.repeats
-        trainer.accumulate_grad_batches = accumulation(cfg.optim.total_batch, *at_once)
-        config = build.save_config(cfg)
-        carried = {"config": config, "classes": catalogue.classes}
-        quarantine = build.build_quarantine(cfg, catalogue)
-        classifier = Classifier(predictor, quarantine, optim, on_batches, carried)
-        build.check_ranks(trainer, catalogue, ("val", "test"))
-        _announce(cfg, catalogue, record["parameters"], trainer)
-        log.info("optimiser: %s", optim.told())
+    about = {"name": cfg.name, "recipe": cfg.follows, "overrides": overrides, "resumed_from": cfg.ckpt}
+    with recorded(cfg.run_dir, **about) as record:
+        trainer_of = partial(build.build_trainer, progress_bar=sys.stderr.isatty())
+        classifier, data, trainer = assemble(cfg, catalogue, record, trainer_of)
         try:
             for logger in trainer.loggers:
                 if not isinstance(logger, L.pytorch.loggers.CSVLogger):
-                    logger.log_hyperparams(config)
+                    logger.log_hyperparams(classifier.record["config"])
             with children_run("train", cfg.run_dir):
                 _fit_and_test(classifier, data, trainer, cfg, record)
         finally:
             record["peak_memory_mib"] = peak_memory_mib(trainer.strategy.root_device)
-            record["clips_per_second"] = round(_one(trainer, Progress).clips_per_second, 1)
-            record |= {name: round(seconds, 4) for name, seconds in _one(trainer, Waiting).times.items()}
+            record["clips_per_second"] = round(one(trainer, Progress).clips_per_second, 1)
+            record |= {name: round(seconds, 4) for name, seconds in one(trainer, Waiting).times.items()}
             # Of this rank alone, for a run that ended early; a finished one has counted over all ranks.
             record.setdefault("readers", dict(classifier.readers))
             record.setdefault("failures", dict(classifier.failures))
@@ -84,6 +60,46 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
             close_loggers(trainer)
     _summary(cfg, record)
     return record
+
+
+def begin(cfg: DictConfig) -> Catalogue:
+    """The videos of a run; their number of classes is written into the config."""
+    if not 0 <= cfg.seed < 2**32:
+        raise ValueError(f"seed={cfg.seed} is not from 0 to {2**32 - 1}")
+    log.info("run: %s in %s", cfg.name, os.path.relpath(cfg.run_dir))
+    catalogue = build.build_catalogue(cfg.data)
+    given, cfg.model.num_classes = cfg.model.num_classes, len(catalogue.classes)
+    if given not in (None, cfg.model.num_classes):
+        raise ValueError(f"model.num_classes={given}, but the data has {cfg.model.num_classes} classes; leave it out")
+    return catalogue
+
+
+def assemble(
+    cfg: DictConfig, catalogue: Catalogue, record: dict, trainer_of: Callable[[DictConfig], L.Trainer]
+) -> tuple[Classifier, VideoData, L.Trainer]:
+    """All that a run consists of, told at its start and noted in its record, with its config written to its folder."""
+    forget_peak_memory()
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    on_clips, on_batches = build.build_augment(cfg, catalogue.classes)
+    find_size = cfg.data.batch_size == AUTO
+    if find_size:  # until there is a model to try it with
+        cfg.data.batch_size = 1
+    data = build.build_training_data(cfg, catalogue, on_clips)
+    predictor = build.build_predictor(cfg, len(catalogue.classes))
+    record["parameters"] = sum(p.numel() for p in predictor.parameters())
+    record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
+    speed_up(predictor.model, cfg.compile, cfg.activation_checkpointing)
+    trainer, optim = trainer_of(cfg), build.build(cfg.optim)
+    if find_size:
+        cfg.data.batch_size = data.batch_size = find_batch_size(cfg, predictor, optim, trainer)
+    at_once = data.batch_size, trainer.world_size, cfg.data.repeats
+    trainer.accumulate_grad_batches = accumulation(cfg.optim.total_batch, *at_once)
+    carried = {"config": build.save_config(cfg), "classes": catalogue.classes}
+    classifier = Classifier(predictor, build.build_quarantine(cfg, catalogue), optim, on_batches, carried)
+    build.check_ranks(trainer, catalogue, ("val", "test"))
+    _announce(cfg, catalogue, record["parameters"], trainer)
+    log.info("optimiser: %s", optim.told())
+    return classifier, data, trainer
 
 
 def _prepare_resume(cfg: DictConfig, catalogue: Catalogue) -> None:
@@ -105,7 +121,7 @@ def _fit_and_test(classifier: Classifier, data: VideoData, trainer: L.Trainer, c
     record["last_val"] = {key: value.item() for key, value in trainer.callback_metrics.items() if "val/" in key}
     # Where validation and test are the same videos, the best checkpoint was chosen on them, and its figure is too good.
     shared = data.catalogue.test == data.catalogue.val
-    tested = _one(trainer, SaveLast).path if shared or best is None else best.best_model_path
+    tested = one(trainer, SaveLast).path if shared or best is None else best.best_model_path
     record["tested"] = os.path.relpath(tested, cfg.run_dir)
     trainer.test(classifier, data, ckpt_path=tested, verbose=False, weights_only=True)
     record["test"] = finish_results(classifier.results, cfg, "test", data.catalogue)
@@ -145,7 +161,7 @@ def _announce(cfg, catalogue, parameters, trainer) -> None:
     log.info(
         "training: %.2f M parameters, %s, %d clips a step (%s), %s on %s",
         parameters / 1e6,
-        _length(trainer),
+        _length(cfg.trainer),
         cfg.optim.total_batch,
         f"{at_once} x {trainer.accumulate_grad_batches} accumulated",
         cfg.trainer.precision,
@@ -153,14 +169,14 @@ def _announce(cfg, catalogue, parameters, trainer) -> None:
     )
 
 
-def _length(trainer: L.Trainer) -> str:
-    """When the run ends, in words."""
-    limits = {"step": trainer.max_steps, "epoch": trainer.max_epochs}
+def _length(trainer: DictConfig) -> str:
+    """When the run ends, in words, by the `trainer` node."""
+    limits = {"step": trainer.max_steps, "epoch": -1 if trainer.max_epochs is None else trainer.max_epochs}
     told = [f"{limit} {name}{'s' * (limit != 1)}" for name, limit in limits.items() if limit >= 0]  # -1: no limit
     return " or ".join(told) + ", whichever is less" * (len(told) > 1)
 
 
-def _one(trainer: L.Trainer, kind: type[C]) -> C:
+def one(trainer: L.Trainer, kind: type[C]) -> C:
     return next(callback for callback in trainer.callbacks if isinstance(callback, kind))
 
 

@@ -40,6 +40,7 @@ ALSO_RIGHT: dict[str, list] = {
     "data.batch_size": ["auto"],
     "optim.clip_norm": [None, 1.0],
     "optim.base_batch": [None, 512],
+    "optim.not_decayed": [[]],
     "optim.trained": [None, ["head"]],
     "optim.schedule": [{"_target_": "tubelet.training.schedules.Steps", "epochs": [11, 14], "factors": [0.1, 0.01]}],
     "trainer.max_epochs": [None],  # where trainer.max_steps ends the run
@@ -64,12 +65,14 @@ def check_keys(cfg: DictConfig, name: str, config_dir: str) -> None:
     listed = read_listed(Path(config_dir), name)
     groups = {key for entry in listed[""]["defaults"][0] if isinstance(entry, dict) for key in entry}
     of_model = {"model", "clip"} if name == "train" else set()  # an evaluation has those of its checkpoint
-    top = (set(listed[""]) | groups | of_model) - {"defaults", "hydra", "experiment"}
+    top = (set(listed[""]) | groups | of_model) - {"defaults", "hydra", "experiment", "recipe"}
     _refuse_unknown("", plain, top)
     for key, value in plain.items():
         _check_value(key, value, listed[""].get(key, []), listed)
     if name == "train":
         _refuse_two_answers(cfg, listed)
+        if cfg.dry_run and cfg.ckpt:
+            raise ValueError(f"dry_run=true resumes nothing; leave out ckpt={cfg.ckpt}")
 
 
 def _check_value(path: str, value: Any, examples: list, listed: Listed) -> None:
@@ -175,6 +178,9 @@ def check_overrides(cfg: DictConfig, name: str, overrides: Iterable[str]) -> Non
         raise ValueError(
             "data.max_failed has no effect in an evaluation, which counts each failure as wrong; leave it out"
         )
+    if name == "train" and "model.accept" in typed and cfg.model.accept and cfg.model.pretrained is None:
+        accepted = list(cfg.model.accept)
+        raise ValueError(f"model.accept={accepted} is of weights to start from; give model.pretrained too")
     if name == "train" and "clip.stride" in typed and cfg.clip.sampling[TARGET].endswith(".Segments"):
         raise ValueError(
             f"clip.stride={cfg.clip.stride} has no effect with segments, which follow the length of each video; leave "
@@ -190,7 +196,7 @@ def read_listed(config_dir: Path, name: str) -> Listed:
     """
     listed: Listed = {"": {key: [value] for key, value in _content(config_dir / f"{name}.yaml").items()}}
     for file in config_dir.glob("*/*.yaml"):
-        if file.parent.name == "experiment" or (file.stem == "as_trained" and name == "train"):
+        if file.parent.name in ("experiment", "recipe") or (file.stem == "as_trained" and name == "train"):
             continue
         content = {key: value for key, value in _content(file).items() if key != "defaults"}
         for path, node in content.items() if file.parent.name == "model" else [(file.parent.name, content)]:

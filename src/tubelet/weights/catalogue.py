@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Keys beside `_target_` in the `model` node: what a new run starts from. They are no arguments of a model.
-STARTING_KEYS = {"pretrained", "inflate", "accept"}
+STARTING_KEYS = {"pretrained", "weights_required", "inflate", "accept"}
 
 RESEARCH_ONLY = "CC-BY-NC-4.0"
 

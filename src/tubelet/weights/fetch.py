@@ -55,6 +55,30 @@ def find(name: str, node: dict[str, Any]) -> Found:
     )
 
 
+def place_without_file(name: str, node: dict[str, Any]) -> Path | None:
+    """Where the weights of a name of the catalogue belong, if they are not on this machine; None if they are.
+
+    None also for what is no such name, such as a path.
+    """
+    entry = next((entry for entry in CATALOGUE if entry.is_for(node) and entry.name == name), None)
+    if entry is None or Path(name).expanduser().exists():
+        return None
+    if "://" in entry.source:
+        place = place_of(entry.source)
+        return None if place.exists() else place
+    folder = cache() / "hub" / entry.source
+    return None if folder.is_dir() or in_hub_cache(entry.source) else folder
+
+
+def in_hub_cache(hub_id: str) -> bool:
+    """Whether huggingface_hub has fetched these weights before."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return False
+    return any(isinstance(try_to_load_from_cache(hub_id, name), str) for name in HUB_FILES)
+
+
 def file_of(path: Path) -> Path:
     """The file itself, or the weights in a folder as transformers saves it."""
     if path.is_file():

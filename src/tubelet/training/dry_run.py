@@ -1,0 +1,168 @@
+"""dry_run=true: some steps of a run with its own loader, model and devices, and what the whole run would take.
+
+Nothing is kept: no checkpoint, no W&B run, no test, and the folder of the run is removed.
+"""
+
+import logging
+import math
+import statistics
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from omegaconf import DictConfig
+
+from tubelet.training import build
+from tubelet.training.classifier import Classifier
+from tubelet.training.data import VideoData
+from tubelet.training.memory import peak_memory_mib
+from tubelet.training.ranks import children_run, is_first_rank
+from tubelet.training.record import recorded
+from tubelet.training.train import assemble, begin, one
+from tubelet.training.waiting import WARM_UP, Waiting
+
+log = logging.getLogger(__name__)
+STEPS = 20  # that are measured, after the batches of the warm-up
+VAL_BATCHES = 6
+FILES = ("train.log", "config.yaml", "metrics.json", "quarantine.jsonl")  # of a folder that holds nothing else
+
+
+class Validated(L.Callback):
+    """Measures batches of the validation before training."""
+
+    def __init__(self) -> None:
+        self.batches: list[float] = []  # seconds of each
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._last = time.monotonic()
+
+    def on_validation_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
+        if module.device.type == "cuda":  # which works on after the batch has been handed to it
+            torch.cuda.synchronize(module.device)
+        now = time.monotonic()
+        self.batches.append(now - self._last)
+        self._last = now
+
+
+class StopAfter(L.Callback):
+    """Ends training when the warm-up and STEPS optimiser steps are over."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
+        warm_up = math.ceil(WARM_UP / trainer.accumulate_grad_batches)
+        trainer.should_stop = trainer.global_step >= warm_up + STEPS
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """data_time, step_time: seconds of a training batch: waiting for it, and all else
+    batches: training batches of one rank in the whole run; clips: of one of them, on all devices
+    val_time: seconds of a validation batch of one view; val_batches, test_batches: of one view, in the whole run
+    """
+
+    data_time: float
+    step_time: float
+    batches: int
+    clips: int
+    val_time: float
+    val_batches: int
+    test_batches: int
+    devices: int
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Seconds."""
+        return {
+            "training": self.batches * (self.data_time + self.step_time),
+            "validation": self.val_batches * self.val_time,
+            "test": self.test_batches * self.val_time,
+        }
+
+    @property
+    def hours(self) -> float:
+        return sum(self.parts.values()) / 3600
+
+    def rows(self) -> dict[str, str]:
+        batch = self.data_time + self.step_time
+        parts = ", ".join(f"{name} {told_time(seconds)}" for name, seconds in self.parts.items())
+        return {
+            "whole run": f"{told_time(3600 * self.hours)}: {parts}",
+            "device-hours": f"{self.devices * self.hours:.3g} ({self.devices} devices)",
+            "speed": f"{self.clips / batch:.4g} training clips/s",
+            "waiting for data": f"{100 * self.data_time / batch:.0f} % of the training time",
+        }
+
+
+def told_time(seconds: float) -> str:
+    """In the unit that leaves two or three digits."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def dry_run(cfg: DictConfig, overrides: list[str]) -> float:
+    """Try the run out, print a table, remove the folder. Returns the hours that the whole run would take.
+
+    Raises ValueError where the folder holds a run.
+    """
+    if is_first_rank() and Path(cfg.run_dir, "config.yaml").exists():
+        raise ValueError(f"run_dir={cfg.run_dir} holds a run, and dry_run=true removes its folder; give another one")
+    catalogue = begin(cfg)
+    with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, dry_run=True) as record:
+        classifier, data, trainer = assemble(cfg, catalogue, record, short_trainer)
+        with children_run("dry_run", cfg.run_dir):
+            trainer.fit(classifier, data)
+    found = estimate(cfg, classifier, data, trainer)
+    memory = peak_memory_mib(trainer.strategy.root_device)
+    rows = found.rows() | {"peak memory": f"{memory} MiB on {trainer.strategy.root_device}, of this rank"}
+    rows["learning rate"] = classifier.optim.told()
+    log.info("")
+    log.info("dry run of %d steps of %d clips:", STEPS, cfg.optim.total_batch)
+    for name, told in rows.items():
+        log.info("  %-17s %s", name, told)
+    if is_first_rank():
+        remove(Path(cfg.run_dir))
+    return found.hours
+
+
+def short_trainer(cfg: DictConfig) -> L.Trainer:
+    """One that validates a little before training and never again, logs nothing and saves nothing."""
+    short = cfg.copy()
+    short.trainer.update(
+        max_steps=WARM_UP + STEPS,
+        max_epochs=-1,
+        min_epochs=None,
+        min_steps=None,
+        num_sanity_val_steps=VAL_BATCHES,
+        limit_val_batches=VAL_BATCHES,
+        val_check_interval=None,
+        check_val_every_n_epoch=WARM_UP + STEPS + 1,
+    )
+    return build.make_trainer(short, [Waiting(), Validated(), StopAfter()], [], progress_bar=False)
+
+
+def estimate(cfg: DictConfig, classifier: Classifier, data: VideoData, trainer: L.Trainer) -> Estimate:
+    """A view of the test takes what one of validation does, of which one comes every check_val_every_n_epoch epochs."""
+    steps, of_run = classifier.steps_per_epoch(), cfg.trainer
+    num_steps = min(n for n in (of_run.max_steps, steps * (of_run.max_epochs or 0)) if n > 0)
+    validations = num_steps // steps // (of_run.check_val_every_n_epoch or 1)
+    at_once = trainer.world_size * data.eval_batch_size
+    val, test = (math.ceil(len(videos) / at_once) for videos in (data.catalogue.val, data.catalogue.test))
+    return Estimate(
+        **one(trainer, Waiting).times,
+        batches=num_steps * trainer.accumulate_grad_batches,
+        clips=data.batch_size * cfg.data.repeats * trainer.world_size,
+        val_time=statistics.median(one(trainer, Validated).batches),
+        val_batches=validations * val,
+        test_batches=test * cfg.views.clips * cfg.views.crops,
+        devices=trainer.world_size,
+    )
+
+
+def remove(run_dir: Path) -> None:
+    for name in FILES:
+        Path(run_dir, name).unlink(missing_ok=True)
+    with suppress(OSError):  # where the user keeps something else there
+        run_dir.rmdir()
