@@ -16,7 +16,15 @@ CATALOGUE = Catalogue(["left", "right", "jump"], VIDEOS, VIDEOS, VIDEOS)
 
 
 def source(**told) -> Source:
-    given = {"share": 1.0, "label": "jump", "listed": "jump", "path": "b.mp4", "frames": [4, 6, 8], "fps": 10.0}
+    given = {
+        "share": 1.0,
+        "label": "jump",
+        "listed": "jump",
+        "path": "b.mp4",
+        "view": "",
+        "frames": [4, 6, 8],
+        "fps": 10.0,
+    }
     return Source(**{**given, "reader": "pyav", "failure": "", **told})
 
 
@@ -42,9 +50,9 @@ def test_a_clip_that_is_not_mixed_is_told_by_its_class_file_frames_and_times():
 
 
 def test_a_mixed_clip_is_told_by_the_shares_of_its_classes_and_of_both_files():
-    told = texts(source(share=0.7), source(share=0.3, label="run", listed="run", path="r.mp4"))
+    told = texts(source(share=0.7), source(share=0.3, label="run", listed="run", path="r.mp4", view=", view 2/2"))
     assert told[0] == "0.70 jump + 0.30 run"
-    assert [told[1], told[4]] == ["0.70 of b.mp4", "0.30 of r.mp4"]
+    assert [told[1], told[4]] == ["0.70 of b.mp4", "0.30 of r.mp4, view 2/2"]
     assert texts(source(share=0.7), source(share=0.3))[0] == "1.00 jump"
     assert texts(source(share=0.998), source(share=0.002, label="run"))[0] == "1.00 jump + <0.005 run"
     assert texts(source(share=0.7), source(share=0.3, label="run"), width=12)[:2] == ["0.70 jump", "0.30 run"]
@@ -78,13 +86,13 @@ def test_views_of_a_video_follow_each_other_and_the_larger_share_comes_first():
     views = views_of_training(batch(), pixels, shares, VIDEOS, CATALOGUE, "data")
     assert [int(view.pixels[0, 0, 0, 0]) for view in views] == [0, 3, 1, 4, 2, 5]
     assert views[0].pixels.shape == (4, 2, 5, 3)
-    assert [view.name for view in views[:2]] == ["view 1/2", "view 2/2"]
     second = views[1].sources  # clip 3, the flipped view of video 0, with clip 2, the first view of video 2
     assert [round(one.share, 6) for one in second] == [0.6, 0.4]
     assert [(one.label, one.listed, one.path) for one in second] == [
         ("jump", "jump", "c.mp4"),
         ("right", "left", "left/a.mp4"),
     ]
+    assert [one.view for one in second] == [", view 1/2", ", view 2/2"]
     assert second[0].failure == "x.mp4: cannot open: it is empty"
     assert (second[1].frames, second[1].fps, second[1].reader) == ([0, 2, 4, 6], 8.0, "pyav")
 

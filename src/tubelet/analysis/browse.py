@@ -23,6 +23,7 @@ class Source(NamedTuple):
 
     share: of the pixels or of their brightness, where it is mixed with another
     label, listed: the classes that it shows and that its video has, which a flip sets apart
+    view: which of several of one decode, or empty
     frames: numbers of the T frames, in the order shown
     fps: of the file, 0 where it does not say
     failure: why another video than this one was to be read, and could not be; empty if none
@@ -32,6 +33,7 @@ class Source(NamedTuple):
     label: str
     listed: str
     path: str
+    view: str
     frames: list[int]
     fps: float
     reader: str
@@ -39,7 +41,7 @@ class Source(NamedTuple):
 
 
 class View(NamedTuple):
-    """pixels: uint8 (T, H, W, C); name: which of its video, empty for an only one; crop: where, in a test"""
+    """pixels: uint8 (T, H, W, C); name, crop: which clip of its video and where in the frame, in a test; else empty"""
 
     pixels: Tensor
     name: str
@@ -69,12 +71,12 @@ def views_of_training(
         parts.sort(key=lambda part: -shares[n, part])
         sources = [
             _source(batch, part % num_videos, part // num_videos, 0, videos, catalogue, root)._replace(
-                share=float(shares[n, part])
+                share=float(shares[n, part]),
+                view=f", view {part // num_videos + 1}/{num_views}" if num_views > 1 else "",
             )
             for part in parts
         ]
-        name = f"view {n // num_videos + 1}/{num_views}" if num_views > 1 else ""
-        made.append(View(pixels[n].permute(1, 2, 3, 0), name, "", sources))
+        made.append(View(pixels[n].permute(1, 2, 3, 0), "", "", sources))
     return made
 
 
@@ -108,6 +110,7 @@ def _source(
         label=catalogue.classes[int(batch["shown"][b, view])],
         listed=catalogue.classes[video.label],
         path=below(video.path, root),
+        view="",
         frames=batch["frames"][b, k].tolist(),
         fps=float(batch["fps"][b]),
         reader=batch["reader"][b],
@@ -164,7 +167,7 @@ def caption(view: View, width: int) -> list[Line]:
         lines.append(Line(elided(view.name, width)))
     for source in view.sources:
         share = f"{told_share(source.share)} of " if len(view.sources) > 1 else ""
-        lines.append(Line(share + elided(source.path, width - len(share)), "#1f4e8c"))
+        lines.append(Line(share + elided(source.path + source.view, width - len(share)), "#1f4e8c"))
         if source.label != source.listed:
             lines.append(Line(elided(f"flipped: {source.listed} became {source.label}", width), "#8a5a00"))
         lines += [Line(elided(told_frames(source.frames), width)), Line(elided(_when(source), width))]
