@@ -112,6 +112,14 @@ def test_labels_without_a_training_video_are_told_as_where_they_count_from_1(lis
     assert not caplog.records
 
 
+def test_a_path_may_begin_with_the_home_folder(listed, monkeypatch):
+    monkeypatch.setenv("HOME", str(listed.parent))
+    lists = [f"data.{split}='~/{listed.name}/{split}.txt'" for split in ("train", "val")]
+    cfg = compose_config("train", ["data=list", f"data.root='~/{listed.name}'", *lists])
+    assert build_catalogue(cfg.data).train == built(listed).train
+    assert cfg.data.root == str(listed)
+
+
 def test_classes_of_a_folder_are_listed_alone(tmp_path):
     for name in ("walk", "jump"):
         (tmp_path / name).mkdir()

@@ -51,8 +51,12 @@ def listed_catalogue(data: DictConfig) -> Catalogue:
     """All videos of the classes taken, on disk or not.
 
     `data` holds the arguments of its `_target_`, which lists the videos, beside those of the loaders. Those that say
-    which part of it is used may be arguments as well: class folders are listed by `classes`.
+    which part of it is used may be arguments as well: class folders are listed by `classes`. A `~` before a path, which
+    shells leave alone behind a `=`, is replaced in `data` itself: the record of a run holds whole paths.
     """
+    for key, value in data.items():
+        if isinstance(value, str) and value.startswith("~/"):
+            data[key] = os.path.expanduser(value)
     taken = inspect.signature(get_method(data["_target_"])).parameters
     classes = class_list(data.get("classes"))
     given = {key: value for key, value in data.items() if key in taken or key not in BESIDE_TARGET["data"]}
