@@ -97,6 +97,15 @@ def test_only_files_with_the_ending_of_a_video_count_in_any_case(tmp_path: Path)
     assert relative(tmp_path, list_class_folders(tmp_path, ["a"])) == [("a/1.mp4", 0), ("a/2.MP4", 0)]
 
 
+def test_links_that_lead_nowhere_are_left_out_and_told(flat: Path, caplog):
+    (flat / "run/link.mp4").symlink_to(flat / "run/00.mp4")
+    (flat / "run/gone.mp4").symlink_to(flat / "nowhere.mp4")
+    found = relative(flat, list_class_folders(flat, ["run"]))
+    assert len(found) == 11
+    assert ("run/link.mp4", 0) in found
+    assert caplog.messages == [f"1 links lead nowhere, and are left out, such as {flat}/run/gone.mp4"]
+
+
 def test_folders_without_videos_are_no_classes(flat: Path):
     touch(flat, "annotations/list.txt", ".cache/1.mp4", "notes.mp4.txt")
     (flat / "empty").mkdir()

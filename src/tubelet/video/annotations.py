@@ -73,27 +73,40 @@ def read_folder(
         re.compile(group or "")
     except re.error as error:
         raise ValueError(f"data.group={group} is not a regular expression: {error}") from error
-    if group and not any(re.search(group, os.path.basename(v.path)) for v in list_class_folders(top, names)):
+    videos = list_class_folders(top, names)
+    if group and not any(re.search(group, os.path.basename(video.path)) for video in videos):
         raise ValueError(f"data.group={group} matches no file name in {root}, so it would keep nothing together")
-    train, val_videos = _split(list_class_folders(top, names), names, val, group)
+    train, val_videos = _split(videos, names, val, group)
     return Catalogue(names, train, val_videos, val_videos)
 
 
 def list_class_folders(folder: Path, classes: Sequence[str]) -> list[Video]:
-    """The videos in `folder/<class>/`, by class and then by name. Raises where a class has none."""
-    videos = []
+    """The videos in `folder/<class>/`, by class and then by name. Raises where a class has none.
+
+    Links that lead nowhere are left out, and told.
+    """
+    videos, nowhere = [], []
     for label, name in enumerate(classes):
         if not (folder / name).is_dir():
             raise FileNotFoundError(f"{folder}: there is no folder for class {name!r}")
-        found = sorted(entry.path for entry in os.scandir(folder / name) if is_video(entry.name))
+        entries = [entry for entry in os.scandir(folder / name) if is_video(entry.name)]
+        nowhere += [entry.path for entry in entries if not is_there(entry)]
+        found = sorted(entry.path for entry in entries if is_there(entry))
         if not found:
             raise ValueError(f"{folder / name}: no video file; the endings looked for are {' '.join(sorted(SUFFIXES))}")
         videos += [Video(path, label) for path in found]
+    if nowhere:
+        log.warning("%d links lead nowhere, and are left out, such as %s", len(nowhere), min(nowhere))
     return videos
 
 
 def is_video(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def is_there(entry: os.DirEntry) -> bool:
+    """Whether a link leads anywhere. What is no link is not asked for: a listing has said that it is there."""
+    return not entry.is_symlink() or os.path.exists(entry.path)
 
 
 def _classes_in(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tubelet.video.annotations import Catalogue, Video, is_video
+from tubelet.video.annotations import Catalogue, Video, is_there, is_video
 
 log = logging.getLogger(__name__)
 LEFT_OUT = "they are left out", "goes on without them"  # what is done with missing videos, and would be with `skip`
@@ -39,11 +39,6 @@ def spelling(name: str) -> str:
 def composed(name: str) -> str:
     """With letters and their accents in one, as lists have them: macOS writes them into file names one by one."""
     return unicodedata.normalize("NFC", name)
-
-
-def _is_there(entry: os.DirEntry) -> bool:
-    """Whether a link leads anywhere. What is no link is not asked for: a listing has said that it is there."""
-    return not entry.is_symlink() or os.path.exists(entry.path)
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -96,7 +91,7 @@ def list_videos(folders: Iterable[Path]) -> dict[str, str]:
     for place, folder in enumerate(folders):
         with os.scandir(folder) as entries:
             for entry in entries:
-                if is_video(entry.name) and _is_there(entry):
+                if is_video(entry.name) and is_there(entry):
                     found.append((False, place, entry.path, os.path.splitext(entry.name)[0]))
                 elif entry.is_dir() and not entry.name.startswith("."):
                     found.append((True, place, entry.path, entry.name))
@@ -125,7 +120,7 @@ def _names_in(folder: str) -> set[str]:
     if not os.path.isdir(folder):
         return set()
     with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if _is_there(entry)}
+        return {entry.name for entry in entries if is_there(entry)}
 
 
 def locate(
