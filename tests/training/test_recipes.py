@@ -1,4 +1,4 @@
-"""Recipes against the files they are from: rates, batches, schedules; what wins over what; small steps of each."""
+"""Recipes against the files they are from: rates, batches, schedules; what wins over what; a few steps of each."""
 
 import logging
 from functools import cache

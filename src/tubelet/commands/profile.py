@@ -78,8 +78,9 @@ def product(overrides: Sequence[str]) -> Iterator[list[str]]:
 
 
 def composed(overrides: Sequence[str]) -> Any:
-    """The config with the number of classes filled in."""
-    cfg = compose_config("train", overrides)
+    """The config with the number of classes filled in; a model is as in its yaml unless a recipe is asked for."""
+    named = any(override.startswith("recipe=") for override in overrides)
+    cfg = compose_config("train", overrides if named else ["recipe=none", *overrides])
     if cfg.model.num_classes is None:
         cfg.model.num_classes = NUM_CLASSES
     return cfg
