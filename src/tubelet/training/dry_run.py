@@ -149,7 +149,8 @@ def estimate(cfg: DictConfig, classifier: Classifier, data: VideoData, trainer: 
     num_steps = min(n for n in (of_run.max_steps, steps * (of_run.max_epochs or 0)) if n > 0)
     validations = num_steps // steps // (of_run.check_val_every_n_epoch or 1)
     at_once = trainer.world_size * data.eval_batch_size
-    val, test = (math.ceil(len(videos) / at_once) for videos in (data.catalogue.val, data.catalogue.test))
+    val = limited(math.ceil(len(data.catalogue.val) / at_once), of_run.limit_val_batches)
+    test = limited(math.ceil(len(data.catalogue.test) / at_once), of_run.limit_test_batches)
     return Estimate(
         **one(trainer, Waiting).times,
         batches=num_steps * trainer.accumulate_grad_batches,
@@ -159,6 +160,13 @@ def estimate(cfg: DictConfig, classifier: Classifier, data: VideoData, trainer: 
         test_batches=test * cfg.views.clips * cfg.views.crops,
         devices=trainer.world_size,
     )
+
+
+def limited(batches: int, limit: float | None) -> int:
+    """As Lightning takes its limits: a whole number of batches, or a share of them."""
+    if limit is None:
+        return batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def remove(run_dir: Path) -> None:

@@ -1,0 +1,89 @@
+"""dry_run=true: what it estimates, and that it leaves nothing."""
+
+import logging
+import re
+
+import pytest
+
+from tubelet.training import dry_run as dry
+from tubelet.training.dry_run import Estimate, dry_run, limited, told_time
+from tubelet.training.launch import compose_config
+
+SMALL = ["experiment=demo", "data.train=64", "data.val=24", "data.test=16", "data.batch_size=4", "model.depth=1"]
+SMALL += ["optim.total_batch=8", "data.num_workers=0", "trainer.accelerator=cpu", "views=1x3"]
+
+
+def config(motion_root, folder, *overrides):
+    return compose_config("train", [*SMALL, f"data.root={motion_root}", f"run_dir={folder}", "name=x", *overrides])
+
+
+@pytest.fixture
+def tried(motion_root, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="tubelet")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/train.log").touch()
+    hours = dry_run(config(motion_root.parent / "dry", tmp_path / "run"), ["dry_run=true"])
+    return hours, [line.strip() for line in caplog.messages], tmp_path
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # those that a run silences itself
+def test_a_table_tells_what_the_run_would_take_and_nothing_is_left(tried):
+    hours, lines, folder = tried
+    assert 0 < hours < 1
+    table = {re.split(r"  +", line)[0]: line for line in lines[lines.index("dry run of 20 steps of 8 clips:") + 1 :]}
+    assert list(table) == [
+        *("whole run", "device-hours", "speed", "waiting for data", "peak memory", "learning rate"),
+    ]
+    assert table["whole run"].split("  ")[-1].strip().startswith(told_time(3600 * hours))
+    assert table["learning rate"].endswith(
+        "AdamW, lr 0.001, warm-up of 0.5 epochs from 1e-06, cosine after it to 1e-06, weight decay 0.05"
+    )
+    assert list(folder.iterdir()) == []
+    assert any("6 epochs, 8 clips a step" in line for line in lines)  # the run that is told is the whole one
+
+
+def test_the_estimate_adds_up_all_batches_of_training_validation_and_test():
+    found = Estimate(0.02, 0.08, batches=300, clips=16, val_time=0.5, val_batches=40, test_batches=9, devices=2)
+    assert found.parts == pytest.approx({"training": 30.0, "validation": 20.0, "test": 4.5})
+    assert found.hours == pytest.approx(54.5 / 3600)
+    assert found.rows() == {
+        "whole run": "54 s: training 30 s, validation 20 s, test 4 s",
+        "device-hours": "0.0303 (2 devices)",
+        "speed": "160 training clips/s",
+        "waiting for data": "20 % of the training time",
+    }
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_batches_are_counted_over_the_whole_run(motion_root, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(dry, "Estimate", lambda **given: seen.update(given) or Estimate(**given))
+    dry_run(
+        config(motion_root.parent / "dry", tmp_path, "trainer.max_epochs=5", "trainer.check_val_every_n_epoch=2"), []
+    )
+    assert seen["batches"] == 5 * 16  # 64 videos in fours
+    assert (seen["val_batches"], seen["test_batches"]) == (2 * 6, 4 * 3)  # after epochs 2 and 4; three crops
+    assert (seen["clips"], seen["devices"]) == (4, 1)
+
+
+def test_limits_are_batches_or_a_share_of_them():
+    assert [limited(10, limit) for limit in (None, 3, 30, 0.25, 0)] == [10, 3, 10, 2, 0]
+
+
+def test_a_folder_that_holds_a_run_is_not_touched(motion_root, tmp_path):
+    (tmp_path / "config.yaml").write_text("of a run")
+    with pytest.raises(ValueError, match=r"holds a run, and dry_run=true removes its folder; give another one"):
+        dry_run(config(motion_root.parent / "dry", tmp_path), [])
+    assert (tmp_path / "config.yaml").read_text() == "of a run"
+
+
+def test_what_a_user_keeps_in_the_folder_stays(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "metrics.json").touch()
+    dry.remove(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_resume_has_no_dry_run():
+    with pytest.raises(ValueError, match=r"dry_run=true resumes nothing; leave out ckpt=a.ckpt"):
+        compose_config("train", ["experiment=demo", "dry_run=true", "ckpt=a.ckpt", "run_dir=x"])
