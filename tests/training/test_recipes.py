@@ -269,6 +269,19 @@ def test_a_recipes_header_has_every_part_and_its_own_command(name):
     assert command.endswith(f"model={model} data={data}")
 
 
+def test_the_table_of_the_docs_has_the_batch_epochs_and_views_of_every_published_recipe():
+    page = CONF.parent / "docs/recipes.md"
+    if not page.exists():
+        pytest.skip("a wheel has no docs")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines()]
+    told = {}
+    for row in (row for row in rows if len(row) == 9 and row[0].startswith("`") and row[0] != "`model=`"):
+        for model in row[0].replace("`", "").split(", "):
+            told[f"{model}_{row[1].strip('`')}"] = (int(row[3]), int(row[5].split()[0]), row[7])
+    published = {name for name in NAMES if not name.endswith(("ucf101", "hmdb51"))}
+    assert told == {name: (*TABLE[name][:2], TABLE[name][10]) for name in published}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipes_model_builds_at_full_size(name):
     with torch.device("meta"):
