@@ -24,11 +24,12 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 STEPS = 18  # of the run below: 3 epochs of 6 steps of 2 batches on one rank, of 1 batch on two
+FIRST_SAVE = 2  # and then each second step, so that half of the kills lose one
 RUN = [  # drop path draws from torch's generator; RandAugment, MixUp and CutMix from those of epoch, video and batch
     *("experiment=demo", "augment=randaugment", "data.repeats=2", "optim.total_batch=8", "data.batch_size=2"),
     *("data.train=24", "data.val=8", "data.test=16", "data.num_workers=2", "trainer.max_epochs=3"),
     *("model.depth=2", "model.drop_path=0.3", "callbacks=ema", "callbacks.ema.decay=0.8"),
-    *("callbacks.last.every_n_steps=2", "trainer.log_every_n_steps=1"),
+    *(f"callbacks.last.every_n_steps={FIRST_SAVE}", "trainer.log_every_n_steps=1"),
     *("logger=csv", "+logger.csv.flush_logs_every_n_steps=1", "run_dir=run"),
 ]
 TRAINER = {1: "trainer=cpu", 2: "trainer=ddp_cpu"}
@@ -95,7 +96,7 @@ def gone(session: int, seconds: float) -> bool:
 
 
 def steps_done(run: Path) -> int:
-    """Optimiser steps that a run has logged, since it was started or resumed."""
+    """Optimiser steps that a run has done or begun, as it logged them."""
     if not (run / "metrics.csv").exists():
         return 0
     with open(run / "metrics.csv", newline="") as file:
@@ -134,7 +135,7 @@ def attempt(trial: Trial, draw: random.Random, overrides: list[str], wholes: dic
     with tempfile.TemporaryDirectory() as folder:
         cwd, run = Path(folder), Path(folder, "run")
         overrides = [*overrides, TRAINER[trial.ranks]]
-        at, pause = draw.randrange(1, STEPS), draw.uniform(0, 0.3)
+        at, pause = draw.randrange(FIRST_SAVE + 1, STEPS), draw.uniform(0, 0.3)
         with start(cwd, *overrides) as process:
             while process.poll() is None and steps_done(run) < at:
                 time.sleep(0.02)
@@ -146,10 +147,8 @@ def attempt(trial: Trial, draw: random.Random, overrides: list[str], wholes: dic
             gone(process.pid, 2 * PATIENCE)
             trial.seconds, trial.left = round(time.monotonic() - began, 1), len(processes(process.pid))
             trial.code = process.wait(PATIENCE)
-        if (run / "checkpoints").exists():  # else it was ended before its first save, and starts anew
-            trial.saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
-            overrides.append("ckpt=last")
-        if start(cwd, *overrides).wait() != 0:
+        trial.saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+        if start(cwd, *overrides, "ckpt=last").wait() != 0:
             raise RuntimeError(f"trial {trial.number} was not resumed:\n{(cwd / 'log.txt').read_text()}")
         trial.differs = difference("", carried(wholes[trial.ranks]), carried(run))
     print(f"{trial.number:3}  {'same' if trial.good() else 'DIFFERS'}  {trial}", flush=True)
