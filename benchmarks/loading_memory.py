@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-from tubelet.training.build import build_augment, build_catalogue, build_training_data
+from tubelet.training.build_data import build_augment, build_catalogue, build_training_data
 from tubelet.training.launch import compose_config
 
 EVERY = 1000  # clips between two lines

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 from tubelet.analysis.browse import views_of_training, weights
 from tubelet.commands.browse import prepare, run
 from tubelet.evaluation.predictor import Predictor
-from tubelet.training import build
+from tubelet.training import build, build_data
 from tubelet.training.classifier import Classifier
 from tubelet.training.launch import compose_config
 from tubelet.training.quarantine import Quarantine
@@ -57,10 +57,10 @@ class RecordedLoss(nn.CrossEntropyLoss):
 
 def trained_on(cfg, run_dir):
     """Clips and labels of two batches of a training by Lightning."""
-    catalogue = build.build_catalogue(cfg.data)
+    catalogue = build_data.build_catalogue(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    on_clips, on_batches = build.build_augment(cfg, catalogue.classes)
-    data, predictor = build.build_training_data(cfg, catalogue, on_clips), build.build_predictor(cfg, 8)
+    on_clips, on_batches = build_data.build_augment(cfg, catalogue.classes)
+    data, predictor = build_data.build_training_data(cfg, catalogue, on_clips), build.build_predictor(cfg, 8)
     predictor = Predictor(Recorder(8), predictor.normalise)
     classifier = Classifier(predictor, Quarantine(str(run_dir), 24, 1.0), build.build(cfg.optim), on_batches, {})
     classifier.loss = RecordedLoss()

@@ -18,7 +18,7 @@ import torch
 from torchvision.io import write_png
 
 from tubelet.commands.scan import run
-from tubelet.training.build import build_catalogue
+from tubelet.training.build_data import build_catalogue
 from tubelet.training.launch import compose_config
 from tubelet.video.index import INDEX_NAME, read_index
 from tubelet.video.open import ReadOptions

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from tubelet.training.build import build_augment, build_catalogue, build_training_data
+from tubelet.training.build_data import build_augment, build_catalogue, build_training_data
 from tubelet.training.launch import compose_config
 from tubelet.video.flips import LabelledFlip
 from tubelet.video.mixing import Mix, RandomErasing

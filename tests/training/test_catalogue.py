@@ -2,7 +2,7 @@
 
 import pytest
 
-from tubelet.training.build import build_catalogue
+from tubelet.training.build_data import build_catalogue
 from tubelet.training.launch import compose_config
 
 

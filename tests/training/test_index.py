@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from tubelet.training.build import build_catalogue, build_training_data
+from tubelet.training.build_data import build_catalogue, build_training_data
 from tubelet.training.launch import compose_config
 from tubelet.video.index import INDEX_NAME, Entry, append_entries, state_of
 from tubelet.video.order import Draw

@@ -10,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 from torch import nn
 
-from tubelet.training import build
+from tubelet.training import build, build_data
 from tubelet.training.launch import compose_config, config_dir
 from tubelet.training.recipes import told
 from tubelet.training.train import assemble
@@ -312,7 +312,7 @@ def test_a_recipe_takes_three_steps_at_reduced_size(name, tmp_path, motion_root)
     stop = ["trainer.accelerator=cpu", "trainer.max_steps=3", "trainer.limit_val_batches=0", "run_dir=" + str(tmp_path)]
     small += [*VIDEOS, f"data.root={motion_root.parent / 'recipes'}", *stop]
     cfg = compose_config("train", ["name=x", f"model={model}", f"recipe={name}", *small])
-    catalogue = build.build_catalogue(cfg.data)
+    catalogue = build_data.build_catalogue(cfg.data)
     cfg.model.num_classes = len(catalogue.classes)
     classifier, data, trainer = assemble(cfg, catalogue, {}, few_steps)
     before = [p.detach().clone() for p in classifier.predictor.model.head.parameters()]

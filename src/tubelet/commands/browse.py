@@ -113,13 +113,13 @@ def prepare(cfg: Any) -> Training:
     """From a config of train.yaml. Raises what a run would, where it is about data or augmentation."""
     import lightning as L
 
-    from tubelet.training import build
+    from tubelet.training import build, build_data
     from tubelet.video.transforms import Normalise
 
-    catalogue = build.build_catalogue(cfg.data)
+    catalogue = build_data.build_catalogue(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    on_clips, on_batches = build.build_augment(cfg, catalogue.classes)
-    data = build.build_training_data(cfg, catalogue, on_clips)
+    on_clips, on_batches = build_data.build_augment(cfg, catalogue.classes)
+    data = build_data.build_training_data(cfg, catalogue, on_clips)
     # Only for the device of the first rank, and its part of the data.
     data.trainer = build.build(cfg.trainer, logger=False, enable_checkpointing=False, enable_model_summary=False)
     device = data.trainer.strategy.root_device

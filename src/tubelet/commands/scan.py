@@ -88,7 +88,7 @@ class Data(NamedTuple):
 
 
 def _data_set(overrides: list[str]) -> Data:
-    from tubelet.training.build import listed_catalogue
+    from tubelet.training.build_data import listed_catalogue
     from tubelet.video.open import ReadOptions, check_reader
 
     cfg = compose_config("train", overrides)

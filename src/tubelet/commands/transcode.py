@@ -101,7 +101,7 @@ def _transcode(told: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _data_set(overrides: list[str], new_side: int) -> Data:
-    from tubelet.training.build import build_sampling, listed_catalogue
+    from tubelet.training.build_data import build_sampling, listed_catalogue
 
     cfg = compose_config("train", overrides)
     if new_side < cfg.clip.resize:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tubelet.evaluation.checkpoint import Checkpoint, load_checkpoint
 from tubelet.evaluation.predictor import Predictor
-from tubelet.training import build
+from tubelet.training import build, build_data
 from tubelet.training.classifier import Evaluator
 from tubelet.training.quarantine import Quarantine
 from tubelet.training.ranks import children_run
@@ -27,10 +27,10 @@ def evaluate(cfg: DictConfig, overrides: list[str]) -> dict:
         cfg = as_trained(cfg, checkpoint)
         if cfg.subset not in ("train", "val", "test"):
             raise ValueError(f"subset={cfg.subset} is not train, val or test")
-        catalogue = build.build_catalogue(cfg.data, (cfg.subset,), trained_on=())
+        catalogue = build_data.build_catalogue(cfg.data, (cfg.subset,), trained_on=())
         checkpoint.check_classes(catalogue.classes)
         shown = replace(catalogue, test=getattr(catalogue, cfg.subset))
-        data = build.build_data(cfg, shown, augment={}, step=1)
+        data = build_data.build_data(cfg, shown, augment={}, step=1)
         predictor = Predictor(checkpoint.build_model(), Normalise(cfg.clip.mean, cfg.clip.std))
         quarantine = Quarantine(cfg.run_dir, len(shown.test), max_failed=1.0)  # each failure counts as wrong instead
         evaluator = Evaluator(predictor, quarantine, tested=cfg.subset)

@@ -2,7 +2,8 @@
 
 from omegaconf import DictConfig
 
-from tubelet.training.build import build, build_sampling
+from tubelet.training.build import build
+from tubelet.training.build_data import build_sampling
 from tubelet.video.annotations import Catalogue
 
 

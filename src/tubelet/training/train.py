@@ -12,7 +12,7 @@ import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
 from tubelet.evaluation.results import Results
-from tubelet.training import build
+from tubelet.training import build, build_data
 from tubelet.training.batch_size import AUTO, find_batch_size
 from tubelet.training.classifier import Classifier
 from tubelet.training.data import VideoData
@@ -67,7 +67,7 @@ def begin(cfg: DictConfig) -> Catalogue:
     if not 0 <= cfg.seed < 2**32:
         raise ValueError(f"seed={cfg.seed} is not from 0 to {2**32 - 1}")
     log.info("run: %s in %s", cfg.name, os.path.relpath(cfg.run_dir))
-    catalogue = build.build_catalogue(cfg.data)
+    catalogue = build_data.build_catalogue(cfg.data)
     given, cfg.model.num_classes = cfg.model.num_classes, len(catalogue.classes)
     if given not in (None, cfg.model.num_classes):
         raise ValueError(f"model.num_classes={given}, but the data has {cfg.model.num_classes} classes; leave it out")
@@ -80,11 +80,11 @@ def assemble(
     """All that a run consists of, told at its start and noted in its record, with its config written to its folder."""
     forget_peak_memory()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    on_clips, on_batches = build.build_augment(cfg, catalogue.classes)
+    on_clips, on_batches = build_data.build_augment(cfg, catalogue.classes)
     find_size = cfg.data.batch_size == AUTO
     if find_size:  # until there is a model to try it with
         cfg.data.batch_size = 1
-    data = build.build_training_data(cfg, catalogue, on_clips)
+    data = build_data.build_training_data(cfg, catalogue, on_clips)
     predictor = build.build_predictor(cfg, len(catalogue.classes))
     record["parameters"] = sum(p.numel() for p in predictor.parameters())
     record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
@@ -153,7 +153,7 @@ def close_loggers(trainer: L.Trainer) -> None:
 def _announce(cfg, catalogue, parameters, trainer) -> None:
     counts = ", ".join(f"{len(getattr(catalogue, split))} {split}" for split in ("train", "val", "test"))
     log.info("data: %d classes, videos: %s, from %s", len(catalogue.classes), counts, cfg.data.get("root"))
-    views, sampling = cfg.views, build.build_sampling(cfg.clip)
+    views, sampling = cfg.views, build_data.build_sampling(cfg.clip)
     told = sampling.told(build.build(views.starts))
     log.info("test: %d x %d views (clips x crops), %s", views.clips, views.crops, told)
     repeats = f" x {cfg.data.repeats} repeats" if cfg.data.repeats > 1 else ""

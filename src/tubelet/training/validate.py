@@ -48,7 +48,7 @@ ALSO_RIGHT: dict[str, list] = {
 SIZES = ("model.", "clip.", "views.")  # whose numbers keep the sign that they have in conf/
 NAMED_FREELY = {"augment", "callbacks", "logger"}  # mappings whose keys are names that the user may choose
 CHOOSING = {"classes", "fraction", "fraction_seed"}  # of `data`: which part of any data set is used
-BESIDE_TARGET = {  # see build.py
+BESIDE_TARGET = {  # see build.py and build_data.py
     "data": {
         *("batch_size", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "index"),
         *("time_limit", "scale_while_decoding", "frame_names", "first_frame", "repeats"),
