@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from tubelet.training.build_data import build_augment, build_catalogue, build_training_data
+from tubelet.training.build_data import build_augment, build_catalogue, build_training_data, check_mixing
 from tubelet.training.launch import compose_config
 from tubelet.video.flips import LabelledFlip
 from tubelet.video.mixing import Mix, RandomErasing
@@ -107,9 +107,17 @@ def test_the_recipe_of_ssv2_does_not_flip_and_a_flip_that_is_asked_for_knows_the
 
 
 def test_mixing_a_single_video_is_refused():
-    with pytest.raises(ValueError, match=r"augment.mix: with data.batch_size=1 there is no other video to mix with"):
-        augment("augment=randaugment", "data.batch_size=1")
-    augment("augment=randaugment", "data.batch_size=1", "augment.mix.p=0")
+    _, mixing = augment("augment=randaugment")
+    with pytest.raises(ValueError, match=r"augment: with data.batch_size=1 Mix has no other video to mix with"):
+        check_mixing(mixing, 1)
+    check_mixing(mixing, 2)
+    check_mixing(augment("augment=randaugment", "augment.mix.p=0")[1], 1)
+
+
+def test_a_jitter_that_would_be_smaller_than_the_crop_is_refused_before_the_run():
+    message = r"augment.jitter.scale=\[0.9, 1.33\] of 224 pixels gives short sides of 202, less than clip.crop=224"
+    with pytest.raises(ValueError, match=message):
+        augment("augment=jitter_flip_colour", "clip.resize=224")
 
 
 def test_repeats_are_clips_of_half_as_many_videos_a_step(motion_root):

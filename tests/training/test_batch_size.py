@@ -12,10 +12,11 @@ from torch import nn
 from tubelet.evaluation.checkpoint import load_checkpoint
 from tubelet.evaluation.predictor import Predictor
 from tubelet.training import batch_size
-from tubelet.training.batch_size import Trial, check_place, largest, sizes_that_divide
+from tubelet.training.batch_size import Trial, check_place, find_batch_size, largest, sizes_that_divide
+from tubelet.training.build import build
 from tubelet.training.launch import compose_config
-from tubelet.training.optim import Optim
 from tubelet.training.train import train
+from tubelet.video.mixing import Mix, OnBatch
 from tubelet.video.transforms import Normalise
 
 SHAPE = (2, 3, 4, 5, 7)  # V, C, T, H, W
@@ -51,11 +52,11 @@ class Full(nn.Module):
         return logits
 
 
-def trial(model):
-    optim = Optim(torch.optim.AdamW, 0.1, 0.05, 0, 0.0, 0.0, None, total_batch=8, label_smoothing=0.0)
+def trial(model, augment=()):
+    optim = build(compose_config("train", ["experiment=demo"]).optim)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     trainer = SimpleNamespace(strategy=strategy, precision_plugin=MixedPrecision("bf16-mixed", "cpu"))
-    return Trial(Predictor(model, Normalise([0.5] * 3, [0.5] * 3)), optim, trainer, SHAPE)
+    return Trial(Predictor(model, Normalise([0.5] * 3, [0.5] * 3)), optim, augment, trainer, SHAPE)
 
 
 def test_a_size_fits_if_whole_steps_of_its_clips_do_in_the_precision_of_the_run():
@@ -74,6 +75,32 @@ def test_a_trial_leaves_weights_gradients_and_the_generator_alone():
     assert model.fc.weight.equal(before)
     assert model.fc.weight.grad is None
     assert torch.get_rng_state().equal(drawn)
+
+
+def test_a_trial_augments_as_the_run_does():
+    class Noted(OnBatch):
+        def forward(self, clips, shown):
+            sizes.append((tuple(clips.shape), clips.dtype, tuple(shown.shape)))
+            return clips, shown
+
+    sizes = []
+    assert trial(Full(most=7), [Noted()]).fits(3)
+    assert sizes == [((6, *SHAPE[1:]), torch.float32, (6, 1))] * 2  # two steps of 3 videos of 2 clips
+
+
+def test_mixing_needs_batches_of_two_videos(monkeypatch):
+    monkeypatch.setattr(batch_size, "check_place", lambda device, trainer: None)
+    monkeypatch.setattr(batch_size, "Trial", lambda *_: SimpleNamespace(fits=lambda size: asked.append(size)))
+    cfg = compose_config("train", ["experiment=demo", "optim.total_batch=8", "data.repeats=2"])
+    trainer = SimpleNamespace(world_size=1, strategy=SimpleNamespace(root_device=torch.device("cuda:0")))
+    for augment, sizes, told in (
+        ([], [4, 2, 1], "one video fits"),
+        ([Mix(0.8, 1.0)], [4, 2], "2 videos, which mixing"),
+    ):
+        asked = []
+        with pytest.raises(ValueError, match=f"data.batch_size=auto: not even {told}"):
+            find_batch_size(cfg, None, None, augment, trainer)
+        assert asked == sizes
 
 
 def test_an_error_that_is_not_of_memory_is_not_taken_for_one():
@@ -122,7 +149,7 @@ def test_a_run_records_the_size_found_and_a_resumed_one_keeps_it(tmp_path, motio
     again = config(tmp_path, motion_root, "data.batch_size=auto", "trainer.max_steps=2", f"ckpt='{ckpt}'")
     train(again, [])
     assert again.data.batch_size == 4
-    assert [line for line in caplog.messages if "12 videos a step (4 x 1 devices x 3 accumulated)" in line]
+    assert [line for line in caplog.messages if "12 clips a step (4 videos x 1 devices x 3 accumulated)" in line]
 
 
 def test_a_word_that_is_not_auto_is_refused(tmp_path, motion_root):

@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 from torch import nn
+from torchvision import transforms
 from torchvision.transforms import v2
 
 from tubelet.video.flips import LabelledFlip, flip_twins, with_true_labels
@@ -117,6 +118,27 @@ def test_a_flip_within_another_transform_is_refused_where_a_class_is_sided(hidde
     assert with_true_labels({"mine": hidden}, ["jumps", "runs"]) == {"mine": hidden}
 
 
-def test_vertical_flips_stay():
+@pytest.mark.parametrize("name", ["moves_up", "Turning Hand Clockwise", "Picking something up", "Sliding Down"])
+def test_videos_of_classes_with_an_up_and_a_down_are_not_turned_upside_down(name: str):
+    for flip in (v2.RandomVerticalFlip(0.1), transforms.RandomVerticalFlip(0.1)):
+        with pytest.raises(
+            ValueError, match=f"augment.over turns videos upside down, of which '{name}' stops being true"
+        ):
+            with_true_labels({"over": flip}, ["jumps", name])
+
+
+def test_vertical_flips_stay_where_no_class_has_an_up_or_a_down():
     augment = {"upside_down": v2.RandomVerticalFlip()}
-    assert with_true_labels(augment, ["moves_left", "moves_right"]) == augment
+    assert with_true_labels(augment, ["moves_left", "moves_right", "erupts"]) == augment
+
+
+def test_the_older_flip_of_torchvision_is_given_the_labels_too():
+    kept = with_true_labels({"flip": transforms.RandomHorizontalFlip(1.0)}, ["moves_left", "moves_right"])
+    assert kept["flip"](FRAMES, 0)[1] == 1
+    hidden = transforms.RandomApply([transforms.RandomHorizontalFlip()])
+    with pytest.raises(ValueError, match=r"augment.mine flips videos"):
+        with_true_labels({"mine": hidden}, ["moves_left", "moves_right"])
+
+
+def test_names_that_are_spelled_alike_are_nobodys_twins():
+    assert flip_twins(["moves left", "Moves_Left", "moves right"]) == ({}, ["moves left", "Moves_Left", "moves right"])

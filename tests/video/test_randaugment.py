@@ -129,18 +129,18 @@ def test_magnitudes_are_distributed_as_timms_draws_them(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
-        ("rand-m7-n4-mstd0.5-inc1", (7, 4, 0.5, 10, 0.5)),
-        ("rand-inc1", (10, 2, 0.0, 10, 0.5)),
-        ("rand-m15-inc1-mmax20-p0.8", (15, 2, 0.0, 20, 0.8)),
+        ("rand-m7-n4-mstd0.5-inc1", (7, 4, 0.5, 0.5)),
+        ("rand-inc1", (10, 2, 0.0, 0.5)),
+        ("rand-m9-inc1-n3-p0.8", (9, 3, 0.0, 0.8)),
     ],
 )
 def test_a_policy_is_read_as_timm_reads_it(policy: str, expected: tuple[float, ...]):
     ours = RandAugment(policy)
-    assert (ours.magnitude, ours.num_operations, ours.deviation, ours.most, ours.p) == expected
+    assert (ours.magnitude, ours.num_operations, ours.deviation, ours.p) == expected
     theirs = auto_augment.rand_augment_transform(policy, {"img_mean": (128, 128, 128)})
     first = theirs.ops[0]
-    most = first.magnitude_max or 10
-    assert (first.magnitude, theirs.num_layers, first.magnitude_std, most, first.prob) == expected
+    assert (first.magnitude, theirs.num_layers, first.magnitude_std, first.prob) == expected
+    assert first.magnitude_max is None  # 10
     assert [one.name for one in theirs.ops] == [TIMM[operation][0] for operation in OPERATIONS]
 
 
@@ -151,7 +151,9 @@ def test_a_deviation_above_100_draws_uniformly(monkeypatch: pytest.MonkeyPatch):
     assert sum(strengths) / len(strengths) == pytest.approx(0.4, abs=0.02)
 
 
-@pytest.mark.parametrize("policy", ["augmix-m3", "rand-m7-x3-inc1", "rand-m-inc1", "rand-mseven-inc1", ""])
+@pytest.mark.parametrize(
+    "policy", ["augmix-m3", "rand-m7-x3-inc1", "rand-m-inc1", "rand-mseven-inc1", "rand-m7-inc1-mmax20", ""]
+)
 def test_other_words_are_refused(policy: str):
     with pytest.raises(ValueError, match=f"policy={policy} is not of the words rand, m, n"):
         RandAugment(policy)
@@ -161,3 +163,17 @@ def test_other_words_are_refused(policy: str):
 def test_timms_other_set_of_operations_is_refused(policy: str):
     with pytest.raises(ValueError, match=f"policy={policy} has no inc1"):
         RandAugment(policy)
+
+
+@pytest.mark.parametrize("policy", ["rand-m11-inc1", "rand-m7-n0-inc1", "rand-m7-p1.5-inc1"])
+def test_numbers_that_mean_nothing_are_refused(policy: str):
+    with pytest.raises(ValueError, match=f"policy={policy}: m is at most 10, n at least 1, p at most 1"):
+        RandAugment(policy)
+
+
+def test_pictures_stay_as_readers_lay_them_out():
+    clip = frames().contiguous(memory_format=torch.channels_last)
+    augment = RandAugment("rand-m9-n1-inc1-p1")
+    for seed in range(40):
+        torch.manual_seed(seed)
+        assert augment(clip).is_contiguous(memory_format=torch.channels_last)

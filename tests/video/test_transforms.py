@@ -54,6 +54,16 @@ def test_scale_jitter_resizes_as_torchvision_does_all_frames_alike():
     assert torch.equal(shown, F.resize(frames, [8], antialias=True))
 
 
+def test_an_inverse_draw_takes_short_sides_more_often():
+    # 1 / side is uniform: of sides from 20 to 40 half are below 1 / (mean of 1/20 and 1/40) = 26.7.
+    jitter = ShortSideJitter(20, [1.0, 2.0], inverse=True)
+    frames = torch.zeros(1, 3, 16, 32, dtype=torch.uint8)
+    torch.manual_seed(0)
+    sides = torch.tensor([jitter(frames).shape[-2] for _ in range(1000)])
+    assert (int(sides.min()), int(sides.max())) == (20, 40)
+    assert 430 < int((sides <= 26).sum()) < 530  # 1/26.5 is the 0.491 quantile from the end of 1/20: 491 +- 16
+
+
 @pytest.mark.parametrize("scale", [[1.25, 1.0], [0.0, 1.0], [1.0], [1.0, 1.1, 1.2]])
 def test_scales_that_are_no_range_are_refused(scale: list[float]):
     with pytest.raises(ValueError, match="is not two positive numbers, the smaller first"):

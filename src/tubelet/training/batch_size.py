@@ -14,7 +14,10 @@ from omegaconf import DictConfig
 from torch import nn
 
 from tubelet.evaluation.predictor import Predictor
+from tubelet.training.build_data import least_batch
 from tubelet.training.optim import Optim
+from tubelet.video.batches import BatchDraw, augmented
+from tubelet.video.mixing import OnBatch
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
@@ -44,9 +47,16 @@ class Trial:
     shape: (V, C, T, H, W) of a video
     """
 
-    def __init__(self, predictor: Predictor, optim: Optim, trainer: L.Trainer, shape: Sequence[int]):
+    def __init__(
+        self,
+        predictor: Predictor,
+        optim: Optim,
+        augment: Sequence[OnBatch],
+        trainer: L.Trainer,
+        shape: Sequence[int],
+    ):
         self.device, self.precision = trainer.strategy.root_device, trainer.precision_plugin
-        self.shape = tuple(shape)
+        self.shape, self.augment = tuple(shape), augment
         self.predictor = self.precision.convert_module(copy.deepcopy(predictor)).to(self.device)
         self.optimizer, _ = optim.build(self.predictor.model, 1, 1)
 
@@ -65,9 +75,11 @@ class Trial:
     def _step(self, batch_size: int) -> None:
         """Gradients are never set to None: where they are accumulated, they are there during the forward."""
         video = torch.randint(0, 256, (batch_size, *self.shape), dtype=torch.uint8, device=self.device)
-        label = torch.zeros(batch_size * self.shape[0], dtype=torch.long, device=self.device)
+        label = torch.ones(batch_size * self.shape[0], 1, device=self.device)  # of one class
         with self.precision.forward_context():
-            loss = nn.functional.cross_entropy(self.predictor.logits(video).flatten(0, 1), label)
+            clips, _ = augmented(video, label, self.predictor.normalise, self.augment, BatchDraw(0, 0, 0, 0))
+            logits = self.predictor.model(clips).float()
+            loss = nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=self.device))
         loss.backward()
         self.optimizer.step()
 
@@ -90,17 +102,21 @@ class Trial:
             torch.cuda.reset_peak_memory_stats(gpu)
 
 
-def find_batch_size(cfg: DictConfig, predictor: Predictor, optim: Optim, trainer: L.Trainer) -> int:
-    """The largest that fits. Raises ValueError where it cannot be found, or not even one video fits."""
+def find_batch_size(
+    cfg: DictConfig, predictor: Predictor, optim: Optim, augment: Sequence[OnBatch], trainer: L.Trainer
+) -> int:
+    """The largest that fits. Raises ValueError where it cannot be found, or not even the smallest batch fits."""
     device = trainer.strategy.root_device
     check_place(device, trainer)
     repeats = cfg.data.repeats
-    sizes = sizes_that_divide(cfg.optim.total_batch, trainer.world_size, repeats)
+    least = least_batch(augment)
+    sizes = [size for size in sizes_that_divide(cfg.optim.total_batch, trainer.world_size, repeats) if size >= least]
     shape = (repeats, 3, cfg.clip.num_frames, cfg.clip.crop, cfg.clip.crop)
-    found = largest(sizes, Trial(predictor, optim, trainer, shape).fits)
+    found = largest(sizes, Trial(predictor, optim, augment, trainer, shape).fits)
     if found is None:
         less = "activation_checkpointing=true, trainer.precision=bf16-mixed or a smaller clip take less memory"
-        raise ValueError(f"data.batch_size=auto: not even one video fits on {device}; {less}")
+        number = "one video fits" if least == 1 else f"{least} videos, which mixing needs, fit"
+        raise ValueError(f"data.batch_size=auto: not even {number} on {device}; {less}")
     larger = [size for size in sizes if size > found]
     log.info("batch size: %d videos fit on %s, %s", found, device, f"{larger[-1]} do not" if larger else "a whole step")
     return found

@@ -21,6 +21,7 @@ from tubelet.video.known import KnownVideos, count_changed
 from tubelet.video.mixing import Mix, OnBatch
 from tubelet.video.sampling import FirstToLast, Sampling, order_named
 from tubelet.video.subset import class_list, take_classes, take_fraction
+from tubelet.video.transforms import ShortSideJitter
 from tubelet.video.views import TestViews, TrainingView
 
 log = logging.getLogger(__name__)
@@ -79,11 +80,25 @@ def build_augment(cfg: DictConfig, classes: Sequence[str]) -> tuple[dict[str, nn
     """The augmentations of a clip, by name, in the workers; and those of a batch, on the device."""
     built = {key: build(node) for key, node in cfg.augment.items() if node is not None}
     on_batch = {key: one for key, one in built.items() if isinstance(one, OnBatch)}
-    mixed = next((key for key, one in on_batch.items() if isinstance(one, Mix) and one.p > 0), None)
-    if mixed and cfg.data.batch_size == 1:
-        raise ValueError(f"augment.{mixed}: with data.batch_size=1 there is no other video to mix with; leave it out")
     on_clip = {key: one for key, one in built.items() if key not in on_batch}
+    for key, one in on_clip.items():
+        if isinstance(one, ShortSideJitter) and one.shortest < cfg.clip.crop:
+            raise ValueError(
+                f"augment.{key}.scale={list(one.scale)} of {one.size} pixels gives short sides of {one.shortest}, "
+                f"less than clip.crop={cfg.clip.crop}; the least is {cfg.clip.crop / one.size:.4g}"
+            )
     return with_true_labels(on_clip, classes), list(on_batch.values())
+
+
+def check_mixing(augment: Sequence[OnBatch], batch_size: int) -> None:
+    """Raises ValueError where clips could be mixed with themselves only."""
+    if batch_size < least_batch(augment):
+        raise ValueError(f"augment: with data.batch_size={batch_size} Mix has no other video to mix with; leave it out")
+
+
+def least_batch(augment: Sequence[OnBatch]) -> int:
+    """Videos that a batch needs."""
+    return 2 if any(isinstance(one, Mix) and one.p > 0 for one in augment) else 1
 
 
 def build_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping[str, nn.Module], step: int) -> VideoData:

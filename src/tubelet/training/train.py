@@ -91,7 +91,8 @@ def assemble(
     speed_up(predictor.model, cfg.compile, cfg.activation_checkpointing)
     trainer, optim = trainer_of(cfg), build.build(cfg.optim)
     if find_size:
-        cfg.data.batch_size = data.batch_size = find_batch_size(cfg, predictor, optim, trainer)
+        cfg.data.batch_size = data.batch_size = find_batch_size(cfg, predictor, optim, on_batches, trainer)
+    build_data.check_mixing(on_batches, data.batch_size)
     at_once = data.batch_size, trainer.world_size, cfg.data.repeats
     trainer.accumulate_grad_batches = accumulation(cfg.optim.total_batch, *at_once)
     carried = {"config": build.save_config(cfg), "classes": catalogue.classes}

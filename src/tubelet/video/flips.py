@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import v2
+from torchvision.transforms import RandomHorizontalFlip, RandomVerticalFlip, v2
 from torchvision.transforms.v2 import functional as F
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,11 @@ SIDED = re.compile(
     rf"(?<![a-z])(?i:left|{RIGHT}|((counter|anti)[-_ ]?)?clockwise)(?i:wards?)?(?![a-z])"
     rf"|(?<=[a-z0-9])(Left|R{RIGHT[1:]}|((Counter|Anti)[-_ ]?)?[Cc]lockwise)(wards?)?(?![a-z])"  # SwipeLeft
 )
+UPRIGHT = re.compile(
+    r"(?<![a-z])(?i:up|down|above|below|top|bottom|((counter|anti)[-_ ]?)?clockwise)(?i:wards?)?(?![a-z])"
+)
+FLIPS = (v2.RandomHorizontalFlip, RandomHorizontalFlip)
+UPSIDE_DOWN = (v2.RandomVerticalFlip, RandomVerticalFlip)
 OPPOSITE = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
 
 
@@ -41,14 +46,18 @@ class LabelledFlip(nn.Module):
 
 
 def flip_twins(classes: Sequence[str]) -> tuple[dict[int, int], list[str]]:
-    """Label -> the label of the class whose name is the mirrored one; and names that speak of a side without a twin."""
-    places = {_spelled(name, {}): label for label, name in enumerate(classes)}
+    """Label -> the label of the class whose name is the mirrored one; and names that speak of a side without a twin.
+
+    Where two names are spelled alike, neither is anybody's twin.
+    """
+    spelled = [_spelled(name, {}) for name in classes]
+    places = {name: label for label, name in enumerate(spelled) if spelled.count(name) == 1}
     twins: dict[int, int] = {}
     alone = []
     for label, name in enumerate(classes):
         if SIDED.search(name):
             twin = places.get(_spelled(name, OPPOSITE), label)
-            if twin == label:
+            if twin == label or spelled[label] not in places:
                 alone.append(name)
             else:
                 twins[label] = twin
@@ -69,10 +78,17 @@ def _spelled(name: str, replaced: Mapping[str, str]) -> str:
 def with_true_labels(augment: Mapping[str, nn.Module], classes: Sequence[str]) -> dict[str, nn.Module]:
     """The transforms in their order, horizontal flips made to swap labels, or left out where that cannot be.
 
-    Raises ValueError where a flip is hidden within another transform, and some class name speaks of a side.
+    Raises ValueError where a flip is hidden within another transform, and some class name speaks of a side; and where
+    a class name speaks of up or down, and videos would be turned upside down.
     """
     twins, alone = flip_twins(classes)
-    flips = {key: one for key, one in augment.items() if isinstance(one, v2.RandomHorizontalFlip) and one.p > 0}
+    flips = {key: one for key, one in augment.items() if isinstance(one, FLIPS) and one.p > 0}
+    upright = next(filter(UPRIGHT.search, classes), None)
+    turned = [key for key, one in augment.items() if isinstance(one, UPSIDE_DOWN) and one.p > 0]
+    if turned and upright:
+        raise ValueError(
+            f"augment.{turned[0]} turns videos upside down, of which {upright!r} stops being true; leave it out"
+        )
     hidden = [key for key, one in augment.items() if key not in flips and _holds_flip(one)]
     if hidden and (twins or alone):
         raise ValueError(
@@ -93,4 +109,4 @@ def with_true_labels(augment: Mapping[str, nn.Module], classes: Sequence[str]) -
 def _holds_flip(transform: nn.Module) -> bool:
     """Whether it is no flip itself, but applies one. v2's containers keep plain lists too, which modules() misses."""
     inner = [*transform.children(), *getattr(transform, "transforms", [])]
-    return any(isinstance(one, v2.RandomHorizontalFlip) or _holds_flip(one) for one in inner)
+    return any(isinstance(one, FLIPS) or _holds_flip(one) for one in inner)

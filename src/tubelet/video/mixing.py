@@ -12,8 +12,8 @@ from torchvision.tv_tensors import Video
 class OnBatch(nn.Module):
     """An augmentation that takes normalised clips (N, C, T, H, W) and what each shows (N, K), and gives the same.
 
-    Rows of what they show add up to 1. All its draws come from torch's global generator, but noise, which comes from
-    that of the device.
+    Rows of what they show add up to 1. The clips may be written into. All draws follow from torch's global generator,
+    on whatever device the clips are.
     """
 
     def forward(self, clips: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,13 +36,13 @@ class RandomErasing(OnBatch):
         self.p, self.rectangle = p, v2.RandomErasing(1.0, scale, ratio)
 
     def forward(self, clips: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-        clips = clips.clone()
+        noise = torch.Generator(clips.device).manual_seed(int(torch.randint(2**62, ())))
         for clip in clips:  # (C, T, H, W)
             if torch.rand(()) < self.p:
                 drawn = self.rectangle.make_params([clip.transpose(0, 1)])
                 hole = clip[..., drawn["i"] : drawn["i"] + drawn["h"], drawn["j"] : drawn["j"] + drawn["w"]]
                 if drawn["v"] is not None:  # no rectangle was found that fits
-                    hole.normal_()
+                    hole.normal_(generator=noise)
         return clips, shown
 
 

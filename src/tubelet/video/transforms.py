@@ -40,15 +40,21 @@ class ShortSideJitter(v2.Transform):
 
     size: pixels
     scale: shortest and longest, in `size`
+    inverse: whether it is 1 / length of which all values are equally likely, so that short ones are drawn more often
+        (INV_UNIFORM_SAMPLE, in both for Something-Something v2)
     """
 
-    def __init__(self, size: int, scale: Sequence[float]):
+    def __init__(self, size: int, scale: Sequence[float], inverse: bool = False):
         super().__init__()
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise ValueError(f"scale={list(scale)} is not two positive numbers, the smaller first")
+        self.size, self.scale, self.inverse = size, scale, inverse
         self.shortest, self.longest = (round(size * part) for part in scale)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        if self.inverse:
+            drawn = torch.empty((), dtype=torch.float64).uniform_(1 / self.longest, 1 / self.shortest)
+            return {"side": round(1 / drawn.item())}
         return {"side": int(torch.randint(self.shortest, self.longest + 1, ()))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
