@@ -50,7 +50,7 @@ def test_a_run_leaves_its_config_metrics_predictions_checkpoints_and_wandb_files
     assert {"train/loss", "val/top1", "lr-AdamW/pg1"} <= set(rows(folder / "metrics.csv")[0])
     assert list(folder.glob("wandb/offline-run-*/*.wandb"))
     assert "\ntest: 1 x 1 views (clips x crops), starts from first to last, 8 frames, stride 2\n" in printed
-    assert "M parameters, 2 epochs, 8 videos a step" in printed
+    assert "M parameters, 2 epochs, 8 clips a step" in printed
     assert f"eval.py ckpt={os.path.relpath(folder / 'checkpoints/best.ckpt', folder.parent)}" in printed
 
 
@@ -109,7 +109,7 @@ def test_a_run_of_a_few_steps_says_nothing_of_the_validation_that_it_never_had(m
     assert json.loads((tmp_path / "run/metrics.json").read_text())["best"] == {}
     printed = process.stdout + process.stderr
     assert "monitor" not in printed
-    assert "M parameters, 1 step or 1 epoch, whichever is less, 4 videos a step" in printed
+    assert "M parameters, 1 step or 1 epoch, whichever is less, 4 clips a step" in printed
 
 
 def test_another_number_of_classes_than_the_data_has_is_an_error(motion_root, tmp_path, run_script):

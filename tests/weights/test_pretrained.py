@@ -518,7 +518,9 @@ MVIT_V2_S = {"k400", "k400_slowfast"}
 NAMES = {  # of every file in conf/model that has any
     **{"mvit": MVIT_V2_S, "mvit_v2_s": MVIT_V2_S, "mvit_pool_space": MVIT_V2_S},
     **{f"mvit_{size}": {"k400"} for size in ("v1_b", "v1_b_32x3", "v2_b", "v2_l")},
-    **{"timesformer": {"in21k", "k400", "k600", "ssv2"}},
+    **{
+        f"timesformer{size}": {"in21k", "k400", "k600", "ssv2"} for size in ("", "_hr", "_l")
+    },  # to start from, at least
     **{f"timesformer_{kind}": IN21K for kind in ("joint", "space_only", "alternating")},
     **{"vivit_joint": CLIPS, "vivit_factorised_encoder": {"in21k", "k400"}, "vivit_frame_mean": IN21K},
     **{f"vivit_factorised_{kind}": IN21K for kind in ("attention", "staged", "dot_product")},

@@ -99,7 +99,8 @@ def _unknown_key(error: OmegaConfBaseException, config_dir: str) -> str:
 def _of_other_data(error: OmegaConfBaseException) -> str:
     """What to do where a key is of a data set, and conf/data/as_trained.yaml stands for any of them."""
     node, _, key = str(error.full_key).rpartition(".")
-    if node != "data" or error.parent_node is None or "_target_" in error.parent_node:
+    parent = error.parent_node
+    if node != "data" or parent is None or "_target_" in parent or difflib.get_close_matches(key, map(str, parent)):
         return ""
     return f"; other data than those of the checkpoint need their data set too, such as data=list data.{key}=..."
 
