@@ -1,12 +1,14 @@
-"""A comparison of runs: what differs between them, their accuracy over seeds, and what each costs."""
+"""A comparison of runs: what differs between them, their accuracy over seeds and its rank, and what each costs."""
 
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from tubelet.analysis.cost import Cost, count
+from tubelet.analysis.intervals import Interval, interval, overlap
 from tubelet.analysis.runs import Run
 from tubelet.evaluation.checkpoint import build_module
 
@@ -17,15 +19,23 @@ class Row:
 
     Accuracies are means over the seeds and splits that finished; None where there is none.
 
+    recorded_name: that of the runs' records
+    overrides: by key, those that are not the same in all rows; name: the same in one line, `model` first
+    folders: of all its runs
     top1_spread: the standard deviation between them (of a sample), None for a single one
+    interval: of top1, 95 % (see analysis/intervals.py)
     splits: official ones, 1 for data that has none
     repeated: seeds with more than one finished run of a split, which count once, by the mean of these
     macs: of one clip, as published
     """
 
+    recorded_name: str
     name: str
+    overrides: dict[str, str]
+    folders: tuple[Path, ...]
     top1: float | None
     top1_spread: float | None
+    interval: Interval | None
     seeds: int
     splits: int
     val_top1: float | None
@@ -35,6 +45,32 @@ class Row:
     peak_memory_mib: float | None
     not_finished: str
     repeated: str
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A row in its place: rank from 1 on, None without the figure; ties: ranks of the rows whose intervals overlap."""
+
+    row: Row
+    figure: float | None
+    rank: int | None
+    ties: tuple[int, ...]
+
+
+def rank(rows: Sequence[Row], figure: Callable[[Row], float | None]) -> list[Ranked]:
+    """By falling figure, equal ones in their order; rows without it come last. Ties are always those of test top-1."""
+    known = [(value, row) for row in rows if (value := figure(row)) is not None]
+    known.sort(key=lambda pair: -pair[0])
+    best = [row for _, row in known]
+    ranked = [Ranked(row, value, number, _ties(row, best)) for number, (value, row) in enumerate(known, 1)]
+    return [*ranked, *(Ranked(row, None, None, ()) for row in rows if figure(row) is None)]
+
+
+def _ties(row: Row, best: Sequence[Row]) -> tuple[int, ...]:
+    if row.interval is None:
+        return ()
+    others = ((number, other.interval) for number, other in enumerate(best, 1) if other is not row)
+    return tuple(number for number, its in others if its is not None and overlap(row.interval, its))
 
 
 def compare(runs: Sequence[Run]) -> list[Row]:
@@ -48,11 +84,24 @@ def compare(runs: Sequence[Run]) -> list[Row]:
     for (name, overrides), group in groups.items():
         differing = [part for part in group[0].record["overrides"] if part in set(overrides) - shared]
         differing.sort(key=lambda part: not part.startswith("model="))  # the model first, the rest as typed
-        rows.append(_row(" ".join(differing) or name, group, costs))
+        row = _row(name, group, costs)
+        rows.append(replace(row, name=" ".join(differing) or name, overrides=dict(map(split_override, differing))))
     return rows
 
 
-def _row(name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
+def split_override(part: str) -> tuple[str, str]:
+    """Key and value of `key=value`, without the + of a new key; `~key`, which takes a key away, has no value."""
+    key, _, value = part.lstrip("+").partition("=")
+    return key, value
+
+
+def override_keys(rows: Sequence[Row]) -> list[str]:
+    """Those that differ, in the order of the rows, `model` first."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.overrides))
+    return sorted(keys, key=lambda key: key != "model")
+
+
+def _row(recorded_name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
     finished = [run for run in runs if run.finished]
     repetitions: dict[tuple[str, str | None], list[Run]] = {}
     for run in finished:
@@ -62,9 +111,13 @@ def _row(name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
     recorded = (run.record["parameters"] for run in runs if "parameters" in run.record)
     statuses = [run.record["status"] for run in runs if not run.finished]
     return Row(
-        name=name,
+        recorded_name=recorded_name,
+        name=recorded_name,
+        overrides={},
+        folders=tuple(run.folder for run in runs),
         top1=_mean(tests),
         top1_spread=statistics.stdev(tests) if len(tests) > 1 else None,
+        interval=interval(tests, _num_videos(repetitions)) if tests else None,
         seeds=len({seed for seed, _ in repetitions}),
         splits=len({split for _, split in repetitions}),
         val_top1=_mean([_mean([run.val_top1 for run in same]) for same in repetitions.values()]),
@@ -75,6 +128,12 @@ def _row(name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
         not_finished=", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses)),
         repeated=", ".join(_told(*of, len(same)) for of, same in repetitions.items() if len(same) > 1),
     )
+
+
+def _num_videos(repetitions: dict[tuple[str, str | None], list[Run]]) -> int | None:
+    """Tested, of one seed, over its splits; None where a record tells none."""
+    numbers = {split: same[0].record["test"].get("videos") for (_, split), same in repetitions.items()}
+    return None if None in numbers.values() else sum(numbers.values())
 
 
 def _told(seed: str, split: str | None, num_runs: int) -> str:

@@ -13,7 +13,8 @@ COMMANDS = {
     "transcode": "whether smaller files would train faster, and writing them: tubelet transcode data=kinetics400",
     "browse": "what a model is trained on, in pictures and films: tubelet browse data=ucf101 augment=randaugment",
     "profile": "what models cost in parameters, MACs and memory: tubelet profile model=vivit_joint",
-    "table": "a comparison of the runs of a sweep: tubelet table runs/sweep/...",
+    "table": "the runs of a sweep, ranked: tubelet table runs/sweep/...",
+    "compare": "whether two runs differ by more than chance, and on which classes: tubelet compare RUN RUN",
 }
 
 

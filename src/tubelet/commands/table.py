@@ -1,19 +1,33 @@
-"""tubelet table: the runs of a sweep side by side, as text that can be pasted into a page, and as CSV."""
+"""tubelet table: the runs of a sweep ranked, as text that can be pasted into a page, as CSV and as pictures."""
 
 import argparse
 import csv
 import os
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-ABOUT = """Compare all training runs in a folder and below. Runs that differ only in their seed, or
+if TYPE_CHECKING:  # so that --help answers at once
+    from tubelet.analysis.comparison import Ranked, Row
+    from tubelet.analysis.runs import Run
+
+ABOUT = """Rank all training runs in a folder and below. Runs that differ only in their seed, or
 in the official split of UCF101 or HMDB51, are one row: the mean of their test top-1 and the standard deviation between
-them. MACs are those of one clip, as published (docs/cost.md)."""
-NAME_LETTERS = 61  # of a run's name on the screen
+them. Rows tie where their 95 %% intervals overlap: Wilson's over the test videos and, where there are several seeds,
+the t interval over them, whichever reaches further. MACs are those of one clip, as published (docs/cost.md)."""
+LETTERS = 31  # of a value on the screen
+WITHOUT_ERROR = {
+    "running": "still running, or killed",
+    "interrupted": "ended by a signal",
+    "pruned": "ended early by the search",
+}
 HEADS = (
-    "run",
     "test top-1",
+    "95 % interval",
+    "ties with",
     "seeds",
     "val top-1",
     "params M",
@@ -26,42 +40,87 @@ HEADS = (
 
 def run() -> None:
     parser = argparse.ArgumentParser(prog="tubelet table", description=ABOUT)
-    parser.add_argument("folder", type=Path, help="a sweep's folder, or any with runs below it; table.csv goes there")
-    folder = parser.parse_args().folder
+    parser.add_argument(
+        "folder", type=Path, help="a sweep's folder, or any with runs below it; table.csv and table.png go there"
+    )
+    parser.add_argument(
+        "--by", choices=("test", "val"), default="test", help="top-1 to rank by: val where the best is to be chosen"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too, with whole names")
+    given = parser.parse_args()
+    folder = given.folder
 
-    from tubelet.analysis.comparison import compare
+    from tubelet.analysis.comparison import compare, rank
     from tubelet.analysis.runs import read_runs
 
     try:
         runs, unreadable = read_runs(folder)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    rows = compare(runs)
-    names = elided([row.name for row in rows])
-    print_markdown([HEADS, *((name, *cells(row)) for name, row in zip(names, rows, strict=True))])
-    print()
+    ranked = rank(compare(runs), lambda row: row.val_top1 if given.by == "val" else row.top1)
+    notes = [*told(runs, unreadable), *repeated(ranked)]
+    print("\n".join(markdown(lines(ranked, folder, LETTERS))))
+    print("\n".join(["", *notes]))
+    write_csv(ranked, folder)
+    written = ["table.csv", *draw(ranked, given.by, folder)]
+    print(f"written: {', '.join(os.path.relpath(folder / name) for name in written)}")
+    if given.markdown:
+        given.markdown.parent.mkdir(parents=True, exist_ok=True)
+        whole = [*markdown(lines(ranked, folder, None)), "", *(f"- {note}" for note in notes)]
+        given.markdown.write_text("\n".join(whole).rstrip() + "\n", encoding="utf-8")
+        print(f"written: {os.path.relpath(given.markdown)}")
+
+
+def told(runs: "Sequence[Run]", unreadable: dict[Path, str]) -> Iterator[str]:
+    """A line for each run that did not finish, and for each record that cannot be read: where and why."""
     for one in runs:
         if not one.finished:
-            print(
-                f"{one.record['status']}: {os.path.relpath(one.folder)}: {one.record.get('error', 'no error recorded')}"
-            )
+            status = one.record["status"]
+            why = one.record.get("error") or WITHOUT_ERROR.get(status, "no error recorded")
+            yield f"{status}: {os.path.relpath(one.folder)}: {' '.join(str(why).split())}"
     for path, why in unreadable.items():
-        print(f"unreadable: {os.path.relpath(path)}: {why}")
-    for row in rows:
-        if row.repeated:
-            print(f"repeated: {row.name}: {row.repeated}; their mean counts, as of one seed")
-    with open(folder / "table.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    print(f"written: {os.path.relpath(folder / 'table.csv')}")
+        yield f"unreadable: {os.path.relpath(path)}: {why}"
 
 
-def cells(row) -> tuple[str, ...]:
-    """A row of the comparison as text, without its name; what is not known is '-'."""
+def repeated(ranked: "Sequence[Ranked]") -> Iterator[str]:
+    for one in ranked:
+        if one.row.repeated:
+            yield f"repeated: {one.row.name}: {one.row.repeated}; their mean counts, as of one seed"
+
+
+def lines(ranked: "Sequence[Ranked]", folder: Path, letters: int | None) -> list[tuple[str, ...]]:
+    """The head and a line for each row. A column for each override that differs; `letters` of a value at most."""
+    from tubelet.analysis.comparison import override_keys
+
+    rows = [one.row for one in ranked]
+    keys = override_keys(rows)
+    columns = {key: [value_of(row, key) for row in rows] for key in keys}
+    if not keys or ("model" not in keys and len({row.recorded_name for row in rows}) > 1):
+        columns = {"run": [row.recorded_name for row in rows], **columns}
+    if all(place.name.isdigit() and place.parent == folder for row in rows for place in row.folders):
+        columns = {"job": [ranges([int(place.name) for place in row.folders]) for row in rows], **columns}
+    shown = [values if letters is None else elided(values, letters) for values in columns.values()]
+    head = ("rank", *columns, *HEADS)
+    return [head, *((place(one), *named, *cells(one)) for one, *named in zip(ranked, *shown, strict=True))]
+
+
+def place(one: "Ranked") -> str:
+    return "-" if one.rank is None else str(one.rank)
+
+
+def value_of(row: "Row", key: str) -> str:
+    """As typed; '-' where it was not, so that the default held."""
+    return (row.overrides[key] or "yes") if key in row.overrides else "-"
+
+
+def cells(one: "Ranked") -> tuple[str, ...]:
+    """The figures of a row as text; what is not known is '-'."""
+    row = one.row
     spread = "" if row.top1_spread is None else f" ± {row.top1_spread:.4f}"
     return (
         shown(row.top1, ".4f") + spread,
+        "-" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}",
+        ranges(one.ties) or "-",
         f"{row.seeds} x {row.splits} splits" if row.splits > 1 else str(row.seeds),
         shown(row.val_top1, ".4f"),
         shown(row.parameters, ".2f", 1e6),
@@ -72,10 +131,18 @@ def cells(row) -> tuple[str, ...]:
     )
 
 
-def elided(names: list[str]) -> list[str]:
+def ranges(numbers: Sequence[int]) -> str:
+    """1, 2, 3, 7 as '1-3, 7'."""
+    ordered = sorted(numbers)
+    starts = [n for before, n in pairwise([None, *ordered]) if before is None or n > before + 1]
+    ends = [n for n, after in pairwise([*ordered, None]) if after is None or after > n + 1]
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+def elided(names: list[str], letters: int = 61) -> list[str]:
     """Long names without their middle, or as they are where two would then look alike. table.csv has them whole."""
-    half = (NAME_LETTERS - 1) // 2
-    short = [f"{name[:half]}…{name[-half:]}" if len(name) > NAME_LETTERS else name for name in names]
+    half = (letters - 1) // 2
+    short = [f"{name[:half]}…{name[-half:]}" if len(name) > letters else name for name in names]
     return short if len(set(short)) == len(set(names)) else names
 
 
@@ -83,10 +150,46 @@ def shown(value: float | None, form: str, scale: float = 1) -> str:
     return "-" if value is None else f"{value / scale:{form}}"
 
 
-def print_markdown(lines: list[tuple[str, ...]]) -> None:
-    """Columns of equal width: the first to the left, numbers to the right."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    for line in [lines[0], tuple(rule), *lines[1:]]:
-        numbers = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        print(f"| {' | '.join([line[0].ljust(widths[0]), *numbers])} |")
+def markdown(lines: list[tuple[str, ...]]) -> list[str]:
+    """Columns of equal width, those of numbers to the right."""
+    columns = list(zip(*lines, strict=True))
+    widths = [max(3, *map(len, column)) for column in columns]
+    right = [all(cell[0].isdigit() or cell[0] in "+-" for cell in column[1:]) for column in columns]
+    rule = ["-" * (width - 1) + ":" if is_right else "-" * width for width, is_right in zip(widths, right, strict=True)]
+    rows = []
+    for line in [lines[0], rule, *lines[1:]]:
+        cells = zip(line, widths, right, strict=True)
+        padded = [cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in cells]
+        rows.append(f"| {' | '.join(padded)} |")
+    return rows
+
+
+def write_csv(ranked: "Sequence[Ranked]", folder: Path) -> None:
+    """Everything unrounded; folders by their place in `folder`, several of them joined by ';'."""
+    from tubelet.analysis.comparison import override_keys
+
+    keys = override_keys([one.row for one in ranked])
+    figures = [field.name for field in fields(ranked[0].row) if field.name not in ("overrides", "folders", "interval")]
+    more = ["top1_low", "top1_high", "ties_with", "folders"]
+    with open(folder / "table.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["rank", *(f"{key}=" if key in figures else key for key in keys), *figures, *more])
+        for one in ranked:
+            row, ties = one.row, ";".join(map(str, one.ties))
+            folders = ";".join(os.path.relpath(path, folder) for path in row.folders)
+            overrides = [row.overrides.get(key) for key in keys]
+            told = [getattr(row, name) for name in figures]
+            rows.writerow([one.rank, *overrides, *told, *(row.interval or (None, None)), ties, folders])
+
+
+def draw(ranked: "Sequence[Ranked]", by: str, folder: Path) -> list[str]:
+    """Returns the names of the pictures, none where no run has finished."""
+    from tubelet.analysis.table_plots import draw_metrics, draw_search, numeric_overrides
+
+    if ranked[0].rank is None:
+        return []
+    draw_metrics(ranked, folder / "table.png")
+    if len(numeric_overrides(ranked)) < 2:
+        return ["table.png"]
+    draw_search(ranked, f"{by} top-1", folder / "search.png")
+    return ["table.png", "search.png"]

@@ -1,0 +1,60 @@
+"""How far the accuracy of a run may be from what it stands for: other test videos, and other seeds."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+CONFIDENCE = 0.95
+
+Interval = tuple[float, float]
+
+
+def interval(values: Sequence[float], num_videos: int | None) -> Interval | None:
+    """Of the mean of accuracies, each of a seed or split: Wilson's, and from two values on at least the t interval.
+
+    Wilson's is what other videos would change, the t interval what other seeds would. Either may be the wider: two
+    seeds that agree by chance say nothing about the videos. num_videos: tested; None where it is not known, and
+    Wilson's is left out. None where neither is known.
+    """
+    known = [] if num_videos is None else [wilson(statistics.fmean(values), num_videos)]
+    known += [t_interval(values)] if len(values) > 1 else []
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+
+
+def wilson(share: float, num_videos: int) -> Interval:
+    """Of a share of independent videos. Wilson, Journal of the American Statistical Association 22 (1927), 209-212."""
+    z2 = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2) ** 2 / num_videos
+    middle = (share + z2 / 2) / (1 + z2)
+    reach = math.sqrt(z2 * share * (1 - share) + z2 * z2 / 4) / (1 + z2)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def t_interval(values: Sequence[float]) -> Interval:
+    """Of the mean of two or more accuracies, from their standard deviation and Student's t; within 0 and 1."""
+    reach = t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    return max(0.0, mean - reach), min(1.0, mean + reach)
+
+
+def t_quantile(freedom: int) -> float:
+    """The t which CONFIDENCE of Student's distribution with so many degrees of freedom lies within, on both sides."""
+    low, high = 0.0, math.pi / 2  # of theta, where t = sqrt(freedom) tan(theta)
+    for _ in range(60):  # halves it down to rounding
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < CONFIDENCE else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _within(theta: float, freedom: int) -> float:
+    """Probability that |t| < sqrt(freedom) tan(theta): Abramowitz and Stegun, formulas 26.7.3 and 26.7.4."""
+    odd = freedom % 2
+    term = math.cos(theta) if odd else 1.0
+    total = 0.0
+    for k in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= math.cos(theta) ** 2 * (k - 1) / k
+    return 2 / math.pi * (theta + math.sin(theta) * total) if odd else math.sin(theta) * total
+
+
+def overlap(one: Interval, other: Interval) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
