@@ -26,13 +26,14 @@ def tubelet(*arguments, cwd):
 def test_help_lists_every_command_and_an_unknown_one_is_an_error(tmp_path):
     listed = tubelet("--help", cwd=tmp_path)
     assert listed.returncode == 0
-    for name in ("train", "eval", "predict", "order", "plot", "scan", "transcode", "browse", "profile", "table"):
+    names = ("train", "eval", "predict", "order", "plot", "scan", "transcode", "browse", "profile", "table", "compare")
+    for name in names:
         assert f"\n  {name} " in listed.stdout
     unknown = tubelet("trian", cwd=tmp_path)
     assert unknown.returncode == 1
     assert unknown.stderr == (
         "error: there is no command 'trian'; the commands are "
-        "train, eval, predict, order, plot, scan, transcode, browse, profile, table\n"
+        "train, eval, predict, order, plot, scan, transcode, browse, profile, table, compare\n"
     )
 
 

@@ -1,6 +1,7 @@
 """A comparison of runs: what differs between them, their accuracy over seeds and its rank, and what each costs."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -99,6 +100,35 @@ def override_keys(rows: Sequence[Row]) -> list[str]:
     """Those that differ, in the order of the rows, `model` first."""
     keys = list(dict.fromkeys(key for row in rows for key in row.overrides))
     return sorted(keys, key=lambda key: key != "model")
+
+
+def override_columns(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Key -> what each row has for it, to be shown; '-' where it was not typed, so that the default held."""
+    return {key: rounded([_shown(row, key) for row in rows]) for key in override_keys(rows)}
+
+
+def _shown(row: Row, key: str) -> str:
+    return (row.overrides[key] or "yes") if key in row.overrides else "-"
+
+
+def rounded(values: list[str]) -> list[str]:
+    """Long numbers, as a search draws them, to four digits, or to as many as keep different ones apart."""
+    for digits in range(4, 17):
+        short = [
+            value if len(value) < 10 or number(value) is None else f"{float(value):.{digits}g}" for value in values
+        ]
+        if len(set(short)) == len(set(values)):
+            return short
+    return values
+
+
+def number(text: str) -> float | None:
+    """Of an override's value; None for what is no finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _row(recorded_name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:

@@ -24,7 +24,7 @@ def draw_gains(classes: Sequence[ClassPair], lines: Sequence[str], picture: Path
     bars = axis.barh(place, gains, height=0.72, color=[GAIN if gain > 0 else LOSS for gain in gains])
     for bar, one in zip(bars, shown, strict=True):
         bar.set_alpha(1.0 if one.differs else 0.45)
-    texts = [f"{'*' * one.differs}+{one.pair.only_b} -{one.pair.only_a}" for one in shown]
+    texts = [f"+{one.pair.only_b} -{one.pair.only_a}{' *' * one.differs}" for one in shown]
     axis.bar_label(bars, texts, padding=3, fontsize=8)
     axis.set_yticks(place, names, fontsize=9)
     axis.axvline(0, color="k", linewidth=0.8)

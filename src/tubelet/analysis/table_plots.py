@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from tubelet.analysis.comparison import Ranked, Row, override_keys
+from tubelet.analysis.comparison import Ranked, Row, number, override_columns, override_keys
 
 DOT, TIED, GREY = "#3b6ea5", "#e08e45", "0.75"
 MOST_ROWS = 100  # of the picture, the best ones
-LETTERS = 48  # of a name
+LETTERS = 60  # of a name
 METRICS: dict[str, Callable[[Row], float | None]] = {
     "test top-1": lambda row: row.top1,
     "validation top-1": lambda row: row.val_top1,
@@ -28,24 +28,40 @@ METRICS: dict[str, Callable[[Row], float | None]] = {
 
 
 def draw_metrics(ranked: Sequence[Ranked], picture: Path) -> None:
-    """A panel for each metric that is known of some row; the rows with a rank, the best on top."""
+    """A panel for test top-1 and for each other metric that is not the same of all; ranked rows, the best on top."""
     best = [one for one in ranked if one.rank is not None]
     shown = best[:MOST_ROWS]
-    panels = {name: of for name, of in METRICS.items() if any(of(one.row) is not None for one in shown)}
+    panels = {name: of for name, of in METRICS.items() if _tells(name, [of(one.row) for one in shown])}
     size = (3.2 + 2.7 * len(panels), 1.4 + 0.24 * len(shown))
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, layout="constrained", squeeze=False)
     for axis, (name, of) in zip(axes[0], panels.items(), strict=True):
-        _draw_metric(axis, name, [of(one.row) for one in shown])
-    for axis, name in zip(axes[0], panels, strict=True):
         if name == "test top-1":
             _draw_intervals(axis, shown)
-    names = [f"{_short(one.row.name)}   {one.rank}" for one in shown]
+        _draw_metric(axis, name, [of(one.row) for one in shown])
+    names = [f"{_short(name)}   {one.rank}" for name, one in zip(row_names(shown), shown, strict=True)]
     axes[0, 0].set_yticks(range(len(shown)), names, fontsize=8)
     axes[0, 0].set_ylim(len(shown) - 0.5, -0.5)
     if len(shown) < len(best):
         figure.suptitle(f"the best {len(shown)} of {len(best)}", fontsize=10)
     figure.savefig(picture, dpi=120)
     plt.close(figure)
+
+
+def _tells(metric: str, values: Sequence[float | None]) -> bool:
+    known = {value for value in values if value is not None}
+    return len(known) > 1 or (metric == "test top-1" and len(known) == 1)
+
+
+def row_names(ranked: Sequence[Ranked]) -> list[str]:
+    """The overrides that differ, by the last part of their keys where that is enough."""
+    columns = override_columns([one.row for one in ranked])
+    lasts = [key.rpartition(".")[2] for key in columns]
+    keys = [last if lasts.count(last) == 1 else key for last, key in zip(lasts, columns, strict=True)]
+    named = [
+        " ".join(f"{key}={value}" for key, value in zip(keys, values, strict=True))
+        for values in zip(*columns.values(), strict=True)
+    ]
+    return named or [one.row.recorded_name for one in ranked]
 
 
 def _draw_metric(axis: Axes, name: str, values: Sequence[float | None]) -> None:
@@ -80,15 +96,6 @@ def numeric_overrides(ranked: Sequence[Ranked]) -> dict[str, list[float]]:
     return found
 
 
-def number(text: str) -> float | None:
-    """Of an override's value; None for what is no finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
 def draw_search(ranked: Sequence[Ranked], title: str, picture: Path) -> None:
     """Parallel coordinates: a line for each row through its numeric overrides to its figure, the last axis.
 
@@ -109,7 +116,7 @@ def draw_search(ranked: Sequence[Ranked], title: str, picture: Path) -> None:
     axis.set_xticks(range(len(axes) + 1), [*map(_short, axes), title], fontsize=9)
     axis.set(yticks=[], ylim=(-0.06, 1.06), xlim=(-0.3, len(axes) + 0.5))
     axis.spines[:].set_visible(False)
-    axis.tick_params(axis="x", length=0, pad=8)
+    axis.tick_params(axis="x", length=0, pad=-4)
     unfinished = int(np.isnan(figures).sum())
     if unfinished:
         axis.set_title(f"dashed grey: {unfinished} that did not finish", fontsize=9, color="0.35")
@@ -118,15 +125,21 @@ def draw_search(ranked: Sequence[Ranked], title: str, picture: Path) -> None:
 
 
 def _height(values: np.ndarray) -> np.ndarray:
-    """From 0 to 1, over the logarithm where they span orders of magnitude."""
-    scaled = np.log(values) if _is_wide(values) else values
-    low, high = np.nanmin(scaled), np.nanmax(scaled)
-    return (scaled - low) / (high - low) if high > low else np.where(np.isnan(scaled), np.nan, 0.5)
+    """From 0 to 1, over the logarithm where that spreads them more evenly."""
+    return _share(np.log(values)) if _is_logarithmic(values) else _share(values)
 
 
-def _is_wide(values: np.ndarray) -> bool:
+def _share(values: np.ndarray) -> np.ndarray:
     low, high = np.nanmin(values), np.nanmax(values)
-    return bool(low > 0 and high >= 20 * low)
+    return (values - low) / (high - low) if high > low else np.where(np.isnan(values), np.nan, 0.5)
+
+
+def _is_logarithmic(values: np.ndarray) -> bool:
+    """Where they span a factor of ten, and their median is nearer to the middle of the logarithms."""
+    if not 0 < 10 * np.nanmin(values) <= np.nanmax(values):
+        return False
+    off = [abs(float(np.nanmedian(_share(scaled))) - 0.5) for scaled in (np.log(values), values)]
+    return off[0] < off[1]
 
 
 def _draw_axis(axis: Axes, place: int, values: np.ndarray) -> None:
@@ -134,9 +147,10 @@ def _draw_axis(axis: Axes, place: int, values: np.ndarray) -> None:
     axis.axvline(place, 0.05, 0.95, color="k", linewidth=0.8)
     known = np.unique(values[~np.isnan(values)])
     if len(known) > 5:
-        steps = np.geomspace if _is_wide(values) else np.linspace
+        steps = np.geomspace if _is_logarithmic(values) else np.linspace
         known = steps(float(known[0]), float(known[-1]), 5)
-    for value, height in zip(known, _height(known), strict=True):
+    heights = _share(np.log(known) if _is_logarithmic(values) else known)
+    for value, height in zip(known, heights, strict=True):
         box = {"facecolor": "w", "edgecolor": "none", "alpha": 0.7, "pad": 0.6}
         axis.text(place + 0.03, height, f"{value:.3g}", fontsize=8, va="center", bbox=box)
 

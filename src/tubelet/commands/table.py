@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # so that --help answers at once
-    from tubelet.analysis.comparison import Ranked, Row
+    from tubelet.analysis.comparison import Ranked
     from tubelet.analysis.runs import Run
 
 ABOUT = """Rank all training runs in a folder and below. Runs that differ only in their seed, or
@@ -90,12 +90,11 @@ def repeated(ranked: "Sequence[Ranked]") -> Iterator[str]:
 
 def lines(ranked: "Sequence[Ranked]", folder: Path, letters: int | None) -> list[tuple[str, ...]]:
     """The head and a line for each row. A column for each override that differs; `letters` of a value at most."""
-    from tubelet.analysis.comparison import override_keys
+    from tubelet.analysis.comparison import override_columns
 
     rows = [one.row for one in ranked]
-    keys = override_keys(rows)
-    columns = {key: [value_of(row, key) for row in rows] for key in keys}
-    if not keys or ("model" not in keys and len({row.recorded_name for row in rows}) > 1):
+    columns = override_columns(rows)
+    if not columns or ("model" not in columns and len({row.recorded_name for row in rows}) > 1):
         columns = {"run": [row.recorded_name for row in rows], **columns}
     if all(place.name.isdigit() and place.parent == folder for row in rows for place in row.folders):
         columns = {"job": [ranges([int(place.name) for place in row.folders]) for row in rows], **columns}
@@ -106,11 +105,6 @@ def lines(ranked: "Sequence[Ranked]", folder: Path, letters: int | None) -> list
 
 def place(one: "Ranked") -> str:
     return "-" if one.rank is None else str(one.rank)
-
-
-def value_of(row: "Row", key: str) -> str:
-    """As typed; '-' where it was not, so that the default held."""
-    return (row.overrides[key] or "yes") if key in row.overrides else "-"
 
 
 def cells(one: "Ranked") -> tuple[str, ...]:
