@@ -17,6 +17,7 @@ ABOUT = """Compare two evaluated runs video by video: the difference of their to
 videos, McNemar's exact test, and gains and losses by class (docs/compare.md). They must be of the same videos, under
 the same protocol."""
 MOST_CLASSES = 20  # on the screen
+PATH_LETTERS = 91  # in the picture
 HEADS = ("class", "videos", "top-1 A", "top-1 B", "only A right", "only B right", "B - A", "p", "p (Holm)")
 
 
@@ -70,7 +71,7 @@ def _compare(a: "Evaluation", b: "Evaluation", given: argparse.Namespace) -> Non
     given.out.mkdir(parents=True, exist_ok=True)
     write_classes(classes, given.out / "compare.csv")
     paths = [f"{name}: {os.path.relpath(one.path)}" for name, one in zip("AB", (a, b), strict=True)]
-    draw_gains(classes, [*elided(paths), lines[0], lines[1]], given.out / "compare.png")
+    draw_gains(classes, [*elided(paths, PATH_LETTERS), lines[0], lines[1]], given.out / "compare.png")
     print(f"written: {os.path.relpath(given.out)}/{{compare.csv,compare.png}}")
 
 

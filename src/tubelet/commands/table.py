@@ -96,15 +96,12 @@ def lines(ranked: "Sequence[Ranked]", folder: Path, letters: int | None) -> list
     columns = override_columns(rows)
     if not columns or ("model" not in columns and len({row.recorded_name for row in rows}) > 1):
         columns = {"run": [row.recorded_name for row in rows], **columns}
-    if all(place.name.isdigit() and place.parent == folder for row in rows for place in row.folders):
-        columns = {"job": [ranges([int(place.name) for place in row.folders]) for row in rows], **columns}
-    shown = [values if letters is None else elided(values, letters) for values in columns.values()]
-    head = ("rank", *columns, *HEADS)
-    return [head, *((place(one), *named, *cells(one)) for one, *named in zip(ranked, *shown, strict=True))]
-
-
-def place(one: "Ranked") -> str:
-    return "-" if one.rank is None else str(one.rank)
+    if all(path.name.isdigit() and path.parent == folder for row in rows for path in row.folders):
+        columns = {"job": [ranges([int(path.name) for path in row.folders]) for row in rows], **columns}
+    ranks = [shown(one.rank, ".0f") for one in ranked]
+    named = [values if letters is None else elided(values, letters) for values in columns.values()]
+    body = [(*names, *cells(one)) for one, *names in zip(ranked, ranks, *named, strict=True)]
+    return [("rank", *columns, *HEADS), *body]
 
 
 def cells(one: "Ranked") -> tuple[str, ...]:
@@ -133,7 +130,7 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
-def elided(names: list[str], letters: int = 61) -> list[str]:
+def elided(names: list[str], letters: int) -> list[str]:
     """Long names without their middle, or as they are where two would then look alike. table.csv has them whole."""
     half = (letters - 1) // 2
     short = [f"{name[:half]}…{name[-half:]}" if len(name) > letters else name for name in names]
