@@ -43,14 +43,15 @@ def test_compare_tells_the_difference_the_counts_and_the_classes(call, tmp_path)
     assert lines[3].startswith("B - A: +0.2250, 95 % interval +0.")
     assert lines[4] == f"McNemar's exact test: p = {2 * 12 / 2**11:.3g}, more than chance"
     assert lines[5] == "right in both 29, only in A 1, only in B 10, in neither 0"
-    assert lines[6] == "unreadable, counted as wrong: 0 in A, 1 in B, 0 in both"
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[10:12]]
+    assert lines[6].startswith("of these two trained models, that is; two seeds of one training may differ as much")
+    assert lines[7] == "unreadable, counted as wrong: 0 in A, 1 in B, 0 in both"
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[11:13]]
     assert cells == [
         ["up", "20", "0.5000", "1.0000", "0", "10", "+0.5000", "0.002", "0.0039*"],
         ["down", "20", "1.0000", "0.9500", "1", "0", "-0.0500", "1", "1"],
     ]
-    assert lines[12] == "more than chance after Holm's correction for 2 classes: up (+0.50)"
-    assert lines[13] == "written: runs/compare/{compare.csv,compare.png}"
+    assert lines[13] == "more than chance after Holm's correction for 2 classes: up (+0.50)"
+    assert lines[14] == "written: runs/compare/{compare.csv,compare.png}"
     with open("runs/compare/compare.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["class"], float(row["difference"]), float(row["p_holm"]), row["differs"]) for row in rows] == [

@@ -76,17 +76,19 @@ def _compare(a: "Evaluation", b: "Evaluation", given: argparse.Namespace) -> Non
 
 
 def told(pair: "Pair", seed: int) -> list[str]:
-    """The difference, the test and the counts: a line each."""
+    """The difference, the test and the counts: a line each; and what a small p is not about."""
     from tubelet.analysis.paired import LEVEL, NUM_RESAMPLES, difference_interval, mcnemar
 
     low, high = difference_interval(pair, seed)
     p = mcnemar(pair.only_a, pair.only_b)
     verdict = "more than chance" if p < LEVEL else "chance alone may do this"
+    of_seeds = ["of these two trained models, that is; two seeds of one training may differ as much (docs/compare.md)"]
     return [
         f"B - A: {pair.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f} "
         f"({NUM_RESAMPLES:,} resamples of {pair.videos} videos)",
         f"McNemar's exact test: p = {p:.3g}, {verdict}",
         f"right in both {pair.both}, only in A {pair.only_a}, only in B {pair.only_b}, in neither {pair.neither}",
+        *of_seeds * (p < LEVEL),
     ]
 
 
