@@ -80,7 +80,9 @@ def test_a_killed_rank_ends_its_job_which_tells_and_records_it(motion_root, tmp_
     assert code == 1
     record = json.loads((tmp_path / "run/metrics.json").read_text())
     assert record["status"] == "failed"
-    assert f"error: {record['error']}" in (tmp_path / "log.txt").read_text()
+    told = (tmp_path / "log.txt").read_text()
+    assert "error: rank 1 was ended by signal 9\n" in told
+    assert f"error: {record['error']}" in told
 
 
 def test_ranks_that_srun_starts_train_as_those_that_lightning_starts(both, motion_root, tmp_path, monkeypatch):

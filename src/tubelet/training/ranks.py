@@ -72,6 +72,7 @@ def children_run(task: str, run_dir: str) -> Iterator[None]:
         job_ended.set()
         torch.set_num_threads(threads)
         if failed:  # the others may wait for this rank, or have the error to tell that ended it
+            _tell_killed(children)
             _end(children, 5.0)
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # the others may wait for it
@@ -80,6 +81,13 @@ def children_run(task: str, run_dir: str) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def _tell_killed(children: list[subprocess.Popen]) -> None:
+    """What this rank tells of it is that a connection broke."""
+    for rank, child in enumerate(children, 1):
+        if (child.poll() or 0) < 0:
+            print(f"error: rank {rank} was ended by signal {-child.returncode}", file=sys.stderr)
 
 
 def _watch(children: list[subprocess.Popen], job_ended: threading.Event, run_dir: str) -> None:
