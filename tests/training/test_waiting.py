@@ -10,6 +10,7 @@ import lightning as L
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import Dataset
 
 from tubelet.training import waiting
@@ -100,6 +101,43 @@ def test_of_a_loader_that_keeps_up_nothing_is_said(run):
     assert times["data_time"] < 0.01
     assert metrics["train/waiting"] < 0.15
     assert lines == []
+
+
+class Devices(TorchFunctionMode):
+    """Notes the devices that are named to torch, as by `torch.tensor(1.0, device=...)`."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.named = 0, []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.calls += 1
+        self.named += [one for one in (*args, *(kwargs or {}).values()) if isinstance(one, torch.device)]
+        return function(*args, **(kwargs or {}))
+
+
+def test_no_figure_is_put_on_the_device_of_the_model_which_would_have_to_be_waited_for(run, monkeypatch):
+    devices, measure = Devices(), Waiting.on_train_batch_end
+
+    def noted(self, trainer, module, *others):
+        monkeypatch.setattr(type(module), "device", torch.device("meta"))  # where a number would be lost
+        with devices:
+            measure(self, trainer, module, *others)
+        monkeypatch.undo()
+
+    monkeypatch.setattr(Waiting, "on_train_batch_end", noted)
+    _, metrics, _ = run(0.001, 0.001)
+    assert devices.calls > 0
+    assert torch.device("meta") not in devices.named
+    assert {metrics[f"train/{name}"].device.type for name in ("data_time", "step_time", "waiting")} == {"cpu"}
+
+
+def test_what_would_help_is_told_long_before_an_epoch_of_hours_is_over(run, monkeypatch):
+    monkeypatch.setattr(waiting, "JUDGED", 1)
+    told_after = []
+    monkeypatch.setattr(waiting, "say", lambda trainer, line: told_after.append(trainer.global_step))
+    run(0.005, 0.005)
+    assert told_after == [WARM_UP + 1]  # of WARM_UP + 2 steps of the first epoch
 
 
 LOADING = Loading(

@@ -18,6 +18,7 @@ from tubelet.video.scaling import LARGE
 
 MUCH = 0.2  # share of the time of a batch; less is not worth a change
 WARM_UP = 10  # batches of a run that count for nothing: processes start, and files come into the system's cache
+JUDGED = 100  # batches after the warm-up, by which it is judged; an epoch can take hours
 LOOKED_INTO = 3  # videos, to find out how large they are
 PLAIN = {"auto", "pyav_seek", "frames"}  # readers than which none is faster where they are exact
 
@@ -109,7 +110,11 @@ class Waiting(L.Callback):
             self._run = self._run[0] + data, self._run[1] + taken - data
         names = ("train/data_time", "train/step_time")
         means = (seconds / self._epoch_batches for seconds in self._epoch)
-        module.log_dict(dict(zip(names, means, strict=True)) | {"train/waiting": self._epoch[0] / sum(self._epoch)})
+        figures = dict(zip(names, means, strict=True)) | {"train/waiting": self._epoch[0] / sum(self._epoch)}
+        # Lightning would put plain numbers on the device, and each such copy waits for all that the device has to do.
+        module.log_dict({name: torch.tensor(value) for name, value in figures.items()})
+        if self._batches == WARM_UP + JUDGED:
+            self._advise(trainer, module)
 
     def _idle(self) -> float:
         """Seconds for which the GPU had nothing to do before this step."""
@@ -121,6 +126,10 @@ class Waiting(L.Callback):
         self._last = time.monotonic()  # validation is not training time
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._advise(trainer, module)
+
+    def _advise(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Once in a run, and only where waiting takes much of its time."""
         if self.told or not self.times or not trainer.is_global_zero:
             return
         loading = _loading(trainer, module, self.times)
