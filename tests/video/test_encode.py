@@ -105,21 +105,29 @@ def test_turns_are_applied_to_the_pixels(turns: int, files: SimpleNamespace):
     assert np.abs(turned.astype(int) - expected).mean() < 10
 
 
-def test_the_turn_that_a_file_asks_for_is_made_once(files: SimpleNamespace, tmp_path):
-    source = files.write(str(tmp_path / "a.mp4"), range(5))
-    data = bytearray(Path(source).read_bytes())
+def ask_for_a_turn(path: str) -> None:
+    """Let an mp4 file say that it is to be shown turned by a quarter."""
+    data = bytearray(Path(path).read_bytes())
     at = data.index((1 << 16).to_bytes(4, "big"), data.index(b"tkhd") + 40)  # the matrix of the track
     quarter = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]  # ISO/IEC 14496-12, 6.2.2
     data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in quarter)
-    Path(source).write_bytes(data)
+    Path(path).write_bytes(data)
+
+
+def test_the_turn_that_a_file_asks_for_is_made_once(files: SimpleNamespace, tmp_path):
+    source = files.write(str(tmp_path / "a.mp4"), range(5))
+    ask_for_a_turn(source)
     path, _ = encoded(source)
     with LinearReader(source) as old, LinearReader(path) as new:
         assert old.size == new.size == (80, 64)
         assert (old.read([3]).float() - new.read([3]).float()).abs().mean() < 10
 
 
+@pytest.mark.parametrize("turn", [False, True])
 @pytest.mark.parametrize(("space", "colour_range"), [(1, 1), (1, 2), (5, 1), (9, 1)])
-def test_colours_are_read_alike_whatever_matrix_and_range_the_source_states(space: int, colour_range: int, tmp_path):
+def test_colours_are_read_alike_whatever_matrix_and_range_the_source_states(
+    space: int, colour_range: int, turn: bool, tmp_path
+):
     source, planes = str(tmp_path / "a.mp4"), np.full((72, 64), 100, np.uint8)
     planes[48:60], planes[60:] = 90, 200  # blue and red differences
     with av.open(source, "w") as container:
@@ -131,8 +139,11 @@ def test_colours_are_read_alike_whatever_matrix_and_range_the_source_states(spac
             frame.colorspace, frame.color_range = space, colour_range
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    if turn:
+        ask_for_a_turn(source)
     path, _ = encoded(source)
     with LinearReader(source) as old, LinearReader(path) as new:
+        assert old.size == new.size == ((64, 48) if turn else (48, 64))
         # Of the colour (100, 90, 200) the matrices differ by 10 and more, the ranges by up to 10.
         assert (old.read([1]).int() - new.read([1]).int()).abs().max() <= 2
 

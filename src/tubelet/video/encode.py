@@ -121,16 +121,23 @@ class Pictures:
 
     def __call__(self, frame: av.VideoFrame, turns: int) -> av.VideoFrame:
         """turns: counterclockwise quarter turns"""
-        if not turns:
-            return self._convert(frame, "yuv420p", frame.height, frame.width)
-        image = self._convert(frame, "rgb24", frame.height, frame.width).to_ndarray()  # (h, w, C)
-        image = np.ascontiguousarray(np.rot90(image, turns)).astype(np.uint8)
-        turned = av.VideoFrame.from_ndarray(image, format="rgb24")
-        return self._convert(turned, "yuv420p", turned.height, turned.width)
+        height, width = reduced_size(frame.height, frame.width, self.short_side)
+        picture = self._converter.reformat(frame, width, height, format="yuv420p", interpolation="BICUBIC")
+        return turned(picture, turns) if turns else picture
 
-    def _convert(self, frame: av.VideoFrame, pix_fmt: str, height: int, width: int) -> av.VideoFrame:
-        height, width = reduced_size(height, width, self.short_side)
-        return self._converter.reformat(frame, width, height, format=pix_fmt, interpolation="BICUBIC")
+
+def turned(picture: av.VideoFrame, turns: int) -> av.VideoFrame:
+    """A yuv420p picture with even sides, turned plane by plane: by way of RGB its matrix would be lost.
+
+    turns: counterclockwise quarter turns
+    """
+    height, width, planes = picture.height, picture.width, picture.to_ndarray()  # (h * 3 / 2, w)
+    colours = planes[height:].reshape(2, height // 2, width // 2)
+    parts = [np.rot90(plane, turns).flatten() for plane in (planes[:height], *colours)]
+    width = height if turns % 2 else width
+    found = av.VideoFrame.from_ndarray(np.concatenate(parts).reshape(-1, width), format="yuv420p")
+    found.colorspace, found.color_range = picture.colorspace, picture.color_range
+    return found
 
 
 def reduced_size(height: int, width: int, short_side: int) -> tuple[int, int]:
