@@ -132,7 +132,7 @@ class Classifier(Evaluator):
         if optim.trained is not None:
             train_only(predictor.model, optim.trained)
         self.loss = nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
-        self.train_loss = MeanMetric()
+        self.train_loss = MeanMetric(nan_strategy="disable")  # looking for NaN would wait for the device at each step
         self._losses: list[dict[str, float]] = []  # of each rank, in the epoch that a resume goes on with
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -142,7 +142,7 @@ class Classifier(Evaluator):
         logits = self.predictor.model(clips).float()  # (N, num_classes)
         loss = self.loss(logits, shown)
         self.train_loss.update(loss.detach())
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
+        self.log("train/loss", loss, batch_size=len(logits))  # for a bar Lightning would fetch it at each step
         return loss
 
     def _augmented(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:

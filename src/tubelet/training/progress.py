@@ -7,6 +7,7 @@ import lightning as L
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0  # where there is no bar
+SECONDS_BETWEEN_LOSSES = 1.0  # on a bar; fetching one waits for the device
 
 
 def say(trainer: L.Trainer, line: str) -> None:
@@ -40,6 +41,9 @@ class Progress(L.Callback):
         now, clips = time.monotonic(), batch["video"].shape[:2].numel() * trainer.world_size
         self.clips, self.seconds, self._last = self.clips + clips, self.seconds + now - self._last, now
         self._epoch_clips += clips
+        if trainer.progress_bar_callback is not None and now - self._told > SECONDS_BETWEEN_LOSSES:
+            self._told = now
+            module.log("loss", trainer.callback_metrics["train/loss"].cpu(), prog_bar=True, logger=False)
         if trainer.progress_bar_callback is None and now - self._told > SECONDS_BETWEEN_LINES:
             self._told = now
             speed = self._epoch_clips / (now - self._epoch_started)
