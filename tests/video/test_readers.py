@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import pytest
 import torch
+from av.video.frame import PictureType
 
+from tubelet.video.bitstream import IDR, SLICE, first_bytes
 from tubelet.video.decord import SeekingReader
 from tubelet.video.index import Known, state_of
-from tubelet.video.open import EXACT_SEEK, open_seeking, open_video
+from tubelet.video.open import DEFAULTS, EXACT_SEEK, open_seeking, open_video, read_clips
 from tubelet.video.pyav import LinearReader, frames_from, read_header
 from tubelet.video.reader import DecodeError
 from tubelet.video.seeking import KeyFrameReader
@@ -54,6 +57,7 @@ vp9 = {"g": "24", "deadline": "realtime", "cpu-used": "8"}
 uneven = [(20, 40, 45, 200)[i * i % 7 % 4] for i in range(NUM_FRAMES)]  # milliseconds
 even = [40] * NUM_FRAMES
 
+# Interlaced by x264 means pairs of macroblocks (MBAFF); pictures of single fields (PAFF) it cannot write.
 KINDS = {
     "h264 mp4, closed groups, B-frames": Kind(".mp4", "libx264", ALL, x264("bframes=3:b-pyramid=normal:scenecut=0")),
     "h264 mp4, no B-frames": Kind(".mp4", "libx264", ALL, x264("bframes=0")),
@@ -63,6 +67,11 @@ KINDS = {
     "h264 mp4, one frame": Kind(".mp4", "libx264", ALL, num_frames=1),
     "h264 mp4, odd size": Kind(".mp4", "libx264", ALL, x264("bframes=3"), size=(65, 81), pix_fmt="yuv444p"),
     "h264 mp4, 10 bit": Kind(".mp4", "libx264", ALL, x264("bframes=3"), pix_fmt="yuv420p10le"),
+    "h264 mp4, interlaced, B-frames": Kind(".mp4", "libx264", ALL, x264("tff=1:bframes=3:b-pyramid=normal")),
+    "h264 mp4, many slices, B-frames": Kind(".mp4", "libx264", ALL, x264("slices=5:bframes=3")),
+    "h264 mp4, 8 B-frames, pyramid, weights": Kind(
+        ".mp4", "libx264", ALL, x264("bframes=8:b-adapt=0:b-pyramid=normal:weightp=2:weightb=1:ref=5:scenecut=0")
+    ),
     "h264 mp4, uneven frame times": Kind(".mp4", "libx264", ALL, x264("bframes=3"), durations=uneven),
     "h264 mp4, starts at 100 s": Kind(".mp4", "libx264", ALL, x264("bframes=3"), durations=even, start=100_000),
     "h264 mov": Kind(".mov", "libx264", ALL, x264("bframes=3")),
@@ -160,6 +169,24 @@ def test_the_frames_asked_for_are_the_frames_given(
     for index in random.Random(1).sample(range(num_frames), min(num_frames, 12)):
         with open_video(path, reader) as opened:  # nothing decoded before, so that a seeking reader must seek
             assert files.numbers(opened.read([index])) == [index]
+
+
+def test_x264_wrote_fields_slices_and_eight_b_frames_where_it_was_asked_for_them(path_of: Callable[[str], str]):
+    interlaced, many_slices, eight_b_frames = set(), set(), set()
+    for name in (name for name in KINDS if name.startswith("h264 mp4, ")):
+        with av.open(path_of(name)) as container:
+            packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+        if all(sum(byte & 31 in (SLICE, IDR) for byte in first_bytes(packet, 4)) > 1 for packet in packets):
+            many_slices.add(name)
+        with av.open(path_of(name)) as container:
+            frames = list(container.decode(video=0))
+        if all(frame.interlaced_frame for frame in frames):
+            interlaced.add(name)
+        if "B" * 8 in "".join(PictureType(frame.pict_type).name for frame in frames):
+            eight_b_frames.add(name)
+    assert interlaced == {"h264 mp4, interlaced, B-frames"}
+    assert many_slices == {"h264 mp4, many slices, B-frames"}
+    assert eight_b_frames == {"h264 mp4, 8 B-frames, pyramid, weights"}
 
 
 @pytest.mark.parametrize(("name", "reader"), SOUGHT)
@@ -293,7 +320,7 @@ def test_damage_is_concealed_as_in_linear_reading(path_of: Callable[[str], str],
         assert all(torch.equal(opened.read([i])[0], expected[i]) for i in range(NUM_FRAMES))
 
 
-def test_a_seek_that_leads_elsewhere_ends_in_linear_reading(
+def test_a_seek_that_leads_elsewhere_ends_in_linear_reading_and_counts_as_that(
     path_of: Callable[[str], str], files: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
     path = path_of("mpeg4 avi")
@@ -301,6 +328,9 @@ def test_a_seek_that_leads_elsewhere_ends_in_linear_reading(
     with open_video(path) as opened:
         assert opened.name == "pyav_seek"
         assert files.numbers(opened.read([50, 3])) == [50, 3]
+        assert opened.name == "pyav"
+    clips, name = read_clips(path, lambda *_: torch.tensor([[50, 3]]), "auto", None, DEFAULTS)
+    assert (files.numbers(clips[0]), name) == ([50, 3], "pyav")
 
 
 def test_seeking_skips_the_groups_that_hold_no_frame_wanted(
@@ -320,7 +350,14 @@ def test_seeking_skips_the_groups_that_hold_no_frame_wanted(
 
 @pytest.mark.parametrize(
     ("name", "fewer"),
-    [("h264 mp4, closed groups, B-frames", True), ("h264 mp4, no B-frames", False), ("hevc mp4, open groups", False)],
+    [
+        ("h264 mp4, closed groups, B-frames", True),
+        ("h264 mp4, interlaced, B-frames", True),
+        ("h264 mp4, many slices, B-frames", True),
+        ("h264 mp4, 8 B-frames, pyramid, weights", True),
+        ("h264 mp4, no B-frames", False),
+        ("hevc mp4, open groups", False),
+    ],
 )
 def test_only_in_h264_frames_that_none_is_predicted_from_are_left_out(
     name: str, fewer: bool, path_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch

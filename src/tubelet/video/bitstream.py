@@ -20,16 +20,16 @@ def starts_afresh(codec: str, extradata: bytes, data: bytes) -> bool:
     if codec == "h264":
         # Only the length-prefixed layout of mp4 and Matroska, which a first byte of 1 tells of, is looked into.
         width = (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
-        kinds = (first & 31 for first in _first_bytes(data, width))
+        kinds = (first & 31 for first in first_bytes(data, width))
         return next((kind for kind in kinds if kind in (IDR, SLICE)), SLICE) == IDR
     if codec == "hevc":
         width = (extradata[21] & 3) + 1 if len(extradata) > 21 and extradata[0] == 1 else 0
-        kinds = (first >> 1 & 63 for first in _first_bytes(data, width))
+        kinds = (first >> 1 & 63 for first in first_bytes(data, width))
         return next((kind for kind in kinds if kind <= LAST_SLICE), 0) in IRAP
     return True
 
 
-def _first_bytes(data: bytes, width: int) -> Iterator[int]:
+def first_bytes(data: bytes, width: int) -> Iterator[int]:
     """First byte of each unit; `width` bytes before a unit hold its length, 0 where that is not known."""
     at = 0
     while width and at + width < len(data):

@@ -19,7 +19,7 @@ class KeyFrameReader(PyavReader):
     In H.264, frames that are not wanted and from which none is predicted are not decoded: the others are the same.
 
     Where a seek does not lead to the frames, or a picture is damaged, the file is read linearly: what conceals damage
-    depends on the frames that were decoded before.
+    depends on the frames that were decoded before. From then on its name is that of the linear reader.
     """
 
     name = "pyav_seek"
@@ -36,6 +36,7 @@ class KeyFrameReader(PyavReader):
         wanted = sorted({int(i) for i in indices})
         images = self._images(wanted)
         if len(images) < len(wanted):
+            self.name = LinearReader.name  # by which runs count what read their videos
             with LinearReader(self.path, None, self.short_side) as linear:
                 return linear.read(indices)
         return self.stack(images, indices)
