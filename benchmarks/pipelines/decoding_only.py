@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pipelines.task import Batch, Task
+from tubelet.video.header import Header
 from tubelet.video.order import Draw
-from tubelet.video.pyav import Header, LinearReader, read_header
+from tubelet.video.pyav import LinearReader, read_header
 
 
 def decode(path: str, header: Header, numbers: list[int]) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from tubelet.video.decord import SeekingReader, has_decord
 from tubelet.video.frames import FramesReader, check_names
+from tubelet.video.header import Header
 from tubelet.video.index import Known
-from tubelet.video.pyav import Header, LinearReader, read_header
+from tubelet.video.pyav import LinearReader, read_header
 from tubelet.video.reader import DecodeError, Reader
 from tubelet.video.seeking import KeyFrameReader
 from tubelet.video.time_limit import within

@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 
 import av
@@ -14,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from tubelet.video.bitstream import shows_one, starts_afresh
+from tubelet.video.header import Header
 from tubelet.video.index import Known
 from tubelet.video.reader import DecodeError, Reader, check_indices
 from tubelet.video.scaling import scaled_size
@@ -24,28 +24,6 @@ CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
 KEPT_BYTES = 256 * 2**20  # a file whose decoded frames fit in this is decoded once, a larger one twice
 NOT_BY_DECORD = {16, 24, 48, 72}  # pixels: it opens pictures that wide, but fails to read them; heights after turning
 Opened = tuple[av.container.InputContainer, av.VideoStream]
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the packets of a file say without decoding. One or two milliseconds for a ten-second clip.
-
-    container, codec: as `CONTAINERS` and FFmpeg name them
-    timed: each packet shows one frame, at a time of its own, and none is lacking
-    seekable: timed, and each key frame starts afresh
-    plain: the file has one video stream, of a size that decord can read
-    times: when each frame is shown, in the order of the frames and in the unit of the stream; empty if not timed
-    key_frames: numbers of the frames at which decoding can begin; empty if not timed
-    """
-
-    container: str
-    codec: str
-    fps: float
-    timed: bool
-    seekable: bool
-    plain: bool
-    times: tuple[int, ...]
-    key_frames: tuple[int, ...]
 
 
 def pyav_version() -> str:

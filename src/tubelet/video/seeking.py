@@ -7,7 +7,8 @@ from contextlib import suppress
 import numpy as np
 from torch import Tensor
 
-from tubelet.video.pyav import Header, LinearReader, PyavReader, frames_from, open_stream
+from tubelet.video.header import Header
+from tubelet.video.pyav import LinearReader, PyavReader, frames_from, open_stream
 from tubelet.video.reader import DecodeError, check_indices
 
 JUMP = 8  # frames: over fewer it is cheaper to decode than to seek
