@@ -141,6 +141,10 @@ def test_a_broken_video_ends_it_in_one_line_or_is_shown_with_its_stand_in(tmp_pa
         (["data=motion", "augment=randaugmnt"], "augment=randaugmnt: there is no such augment; did you mean"),
         (["data=motion", "--num-clips", "65"], "--num-clips 65 is not from 1 to 64"),
         (["data=motion", "--num-batches", "-1"], "--num-batches -1 is not from 0 to 64"),
+        (
+            ["experiment=demo", "data.batch_size=auto"],
+            "tubelet browse needs a number, and finds none by trying: data.b",
+        ),
     ],
 )
 def test_what_it_does_not_understand_is_an_error_in_one_line(arguments, told, monkeypatch):

@@ -114,8 +114,11 @@ def prepare(cfg: Any) -> Training:
     import lightning as L
 
     from tubelet.training import build, build_data
+    from tubelet.training.batch_size import AUTO
     from tubelet.video.transforms import Normalise
 
+    if cfg.data.batch_size == AUTO:
+        raise ValueError(f"tubelet browse needs a number, and finds none by trying: data.batch_size=8, not {AUTO}")
     catalogue = build_data.build_catalogue(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     on_clips, on_batches = build_data.build_augment(cfg, catalogue.classes)
