@@ -18,9 +18,9 @@ from tubelet.video.bitstream import IDR, SLICE, first_bytes
 from tubelet.video.decord import SeekingReader
 from tubelet.video.index import Known, state_of
 from tubelet.video.open import DEFAULTS, EXACT_SEEK, open_seeking, open_video, read_clips
-from tubelet.video.pyav import LinearReader, frames_from, read_header
+from tubelet.video.pyav import LinearReader, read_header
 from tubelet.video.reader import DecodeError
-from tubelet.video.seeking import KeyFrameReader
+from tubelet.video.seeking import KeyFrameReader, frames_from
 from tubelet.video.torchcodec import decoder_class
 
 NUM_FRAMES, FPS = 90, 25
@@ -324,7 +324,7 @@ def test_a_seek_that_leads_elsewhere_ends_in_linear_reading_and_counts_as_that(
     path_of: Callable[[str], str], files: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
     path = path_of("mpeg4 avi")
-    monkeypatch.setattr("tubelet.video.seeking.frames_from", lambda opened, time, wanted: iter(()))
+    monkeypatch.setattr("tubelet.video.seeking.frames_from", lambda opened, time, wanted, groups: iter(()))
     with open_video(path) as opened:
         assert opened.name == "pyav_seek"
         assert files.numbers(opened.read([50, 3])) == [50, 3]
@@ -375,6 +375,33 @@ def test_only_in_h264_frames_that_none_is_predicted_from_are_left_out(
         assert reader.read(wanted).equal(linear.read(wanted))
     assert (len(given) < 0.8 * wanted[-1]) == fewer
     assert len(given) >= len(wanted)
+
+
+@pytest.mark.parametrize(
+    "name", ["mpeg4 avi", "h264 mp4, closed groups, B-frames", "h264 mp4, no B-frames", "vp9 webm"]
+)
+def test_of_each_group_nothing_is_decoded_after_the_last_frame_wanted(
+    name: str, path_of: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+):
+    given = []
+
+    def counted(*arguments):
+        for frame in frames_from(*arguments):
+            given.append(reader._numbers[frame.pts])
+            yield frame
+
+    monkeypatch.setattr("tubelet.video.seeking.frames_from", counted)
+    with LinearReader(path_of(name)) as linear, KeyFrameReader(path_of(name), read_header(path_of(name))) as reader:
+        wanted = [20, 25, 28, 66]  # of groups of 24; none of them in that from 72 on
+        assert reader.read(wanted).equal(linear.read(wanted))
+    # A frame shown later than one wanted is decoded where that one is predicted from it: at most three B-frames away.
+    assert not [number for number in given if 32 < number < 48 or number >= 70]
+
+
+def test_a_header_of_known_packets_is_the_same(path_of: Callable[[str], str]):
+    for name, kind in KINDS.items():
+        if "pyav_seek" in kind.seeks or name == "h264 mp4, open groups":
+            assert read_header(path_of(name), timed=True) == read_header(path_of(name))
 
 
 def test_a_file_too_large_to_be_kept_is_decoded_again_for_the_frames_wanted(

@@ -13,7 +13,7 @@ from tubelet.video.dataset import TrainingDataset, VideoDataset
 from tubelet.video.known import KnownVideos
 from tubelet.video.open import ReadOptions, check_reader
 from tubelet.video.order import EvaluationOrder, TrainingOrder
-from tubelet.video.processes import leave_the_group
+from tubelet.video.processes import start_loading
 from tubelet.video.sampling import Order
 from tubelet.video.views import TestViews, TrainingView
 
@@ -105,7 +105,7 @@ class VideoData(L.LightningDataModule):
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            "worker_init_fn": leave_the_group,
+            "worker_init_fn": start_loading,
             # Of its own: else each epoch of a loader draws from the global one, and dropout changes with it.
             "generator": Generator().manual_seed(self.seed),
         }

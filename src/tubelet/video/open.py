@@ -85,8 +85,8 @@ def open_video(path: str, reader: str = "auto", known: Known | None = None, opti
     known = known if known is not None and known.tells_of(path) else None
     if reader == "pyav" or (reader == "auto" and known and not _worth_seeking(known)):
         return LinearReader(path, known, options.short_side)
-    header = read_header(path)
     seeking = "pyav_seek" if reader == "auto" else reader
+    header = read_header(path, timed=known is not None and known.exact.get("pyav_seek", False))
     if _exact(seeking, header, known):
         opened = open_seeking(path, seeking, header, options.short_side)
         if opened.num_frames == len(header.times):

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -24,6 +24,7 @@ CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
 KEPT_BYTES = 256 * 2**20  # a file whose decoded frames fit in this is decoded once, a larger one twice
 NOT_BY_DECORD = {16, 24, 48, 72}  # pixels: it opens pictures that wide, but fails to read them; heights after turning
 Opened = tuple[av.container.InputContainer, av.VideoStream]
+Frame = av.VideoFrame
 
 
 def pyav_version() -> str:
@@ -55,10 +56,13 @@ def open_stream(path: str, strict: bool = False) -> Iterator[Opened]:
         raise DecodeError(path, stage, getattr(error, "strerror", None) or str(error)) from error
 
 
-def read_header(path: str) -> Header:
-    """Walk the packets of a file, up to the first one that is not `timed`. Raises DecodeError."""
+def read_header(path: str, timed: bool = False) -> Header:
+    """Walk the packets of a file, up to the first one that is not `timed`. Raises DecodeError.
+
+    timed: each is known to show one frame, so that only key frames are looked into, which takes half of the time
+    """
     with open_stream(path) as (container, stream):
-        times, key_times, afresh = _walk(container, stream)
+        times, key_times, afresh = _walk(container, stream, timed)
         shown = sorted(times)
         numbers = {time: number for number, time in enumerate(shown)}
         name = container.format.name
@@ -74,7 +78,9 @@ def read_header(path: str) -> Header:
         )
 
 
-def _walk(container: av.container.InputContainer, stream: av.VideoStream) -> tuple[list[int], list[int], bool]:
+def _walk(
+    container: av.container.InputContainer, stream: av.VideoStream, timed: bool
+) -> tuple[list[int], list[int], bool]:
     """Times of all packets and of the key frames, as they follow in the file; whether each key frame starts afresh.
 
     The lists are empty where packets are not as `Header.timed` says.
@@ -84,9 +90,9 @@ def _walk(container: av.container.InputContainer, stream: av.VideoStream) -> tup
     for packet in container.demux(stream):
         if not packet.size:
             continue
-        data = bytes(packet)
-        shown = not (packet.is_discard or packet.is_corrupt) and shows_one(codec, data, stream.width * stream.height)
-        if packet.pts is None or not shown:
+        data = bytes(packet) if packet.is_keyframe or not timed else b""
+        shown = timed or shows_one(codec, data, stream.width * stream.height)
+        if packet.pts is None or packet.is_discard or packet.is_corrupt or not shown:
             return [], [], False
         times.append(packet.pts)
         if packet.is_keyframe:
@@ -97,23 +103,6 @@ def _walk(container: av.container.InputContainer, stream: av.VideoStream) -> tup
     if first is None or first != min(times) or len(set(times)) != promised or len(times) != promised:
         return [], [], False
     return times, key_times, afresh
-
-
-def frames_from(opened: Opened, time: int | None, wanted: Set[int]) -> Iterator[av.VideoFrame]:
-    """The frames from the key frame shown at `time` on, or from one before it; None: from the beginning of a file.
-
-    None at all where the seek does not land on a key frame. wanted: times of the frames needed; others may be left out
-    where no frame is predicted from them.
-    """
-    container, stream = opened
-    may_skip = stream.codec_context.name == "h264"  # in H.265 a higher layer may be predicted from what is marked so
-    if time is not None:
-        container.seek(time, stream=stream)
-    for place, packet in enumerate(container.demux(stream)):
-        if time is not None and place == 0 and not (packet.is_keyframe and packet.pts is not None):
-            return
-        stream.codec_context.skip_frame = "NONREF" if may_skip and packet.pts not in wanted else "DEFAULT"
-        yield from packet.decode()
 
 
 def _fps(stream: av.VideoStream) -> float:
