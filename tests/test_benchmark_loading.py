@@ -3,17 +3,19 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from tubelet.training.launch import config_dir
 from tubelet.video.order import Draw
 from tubelet.video.sampling import Dense
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import loading
-from pipelines import files
-from pipelines.task import MEAN, STD, Task
+from pipelines import files, mmaction2_style, ours
+from pipelines.task import AUGMENTS, CROP, MEAN, POLICY, SCALE, STD, Task
 
 DRAWS = [Draw(3, 0), Draw(5, 1)]
 
@@ -53,6 +55,45 @@ def test_an_index_changes_no_pixel(contestants):
     assert plain.equal(scanned)
 
 
+def test_the_augmentations_are_those_of_the_config():
+    kinds = {name: [type(one).__name__ for one in ours.transforms(name).values()] for name in AUGMENTS}
+    flip = "RandomHorizontalFlip"
+    assert kinds == {
+        "crop_flip": ["Resize", "RandomCrop", flip],
+        "resized_crop": ["RandomResizedCrop", flip],
+        "randaugment": ["RandAugment", "RandomResizedCrop", flip],
+    }
+    assert ours.transforms("randaugment")["crop"].scale == list(SCALE)
+    assert ours.transforms("randaugment")["crop"].size == (CROP, CROP)
+    text = (Path(config_dir()) / "augment" / "randaugment.yaml").read_text()
+    assert f"policy: {POLICY} " in text
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_every_pipeline_gives_clips_of_one_shape_with_every_augmentation(augment, task):
+    for name, formats in loading.contestants(task._replace(augment=augment)).items():
+        for kind, call in formats.items():
+            shape = (2, 0) if name.startswith("libav") else (2, 3, 4, 224, 224)
+            assert call(DRAWS).shape == shape, (name, kind)
+        assert formats or (name, augment) == ("pytorchvideo-style", "randaugment")
+
+
+def test_timms_randaugment_draws_once_for_all_frames():
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    torch.manual_seed(1)
+    first, second, third = mmaction2_style.randomly([image, image, image])
+    assert np.array_equal(first, second)
+    assert np.array_equal(first, third)
+    assert not np.array_equal(first, image)
+
+
+def test_repeats_are_clips_of_the_same_frames(task):
+    one, two = (made["uint8"](DRAWS) for made in loading.repeated(task, 2).values())
+    assert (len(one), len(two)) == (2, 4)
+    assert two[::2].equal(one)  # each video's clips follow each other
+    assert not two[1::2].equal(one)
+
+
 def test_pytorchvideos_style_gives_floats_only(contestants):
     assert list(contestants["pytorchvideo-style"]) == ["float"]
     batch = contestants["pytorchvideo-style"]["float"](DRAWS)
@@ -75,10 +116,10 @@ def test_a_ratio_is_the_median_of_those_of_the_rounds():
 
 
 def test_files_of_a_folder_are_taken_evenly(tmp_path):
-    for i in range(9):
+    for i in range(17):
         (tmp_path / f"{i}.mp4").touch()
     (tmp_path / "0.txt").touch()
-    assert [Path(path).stem for path, _ in files.found(tmp_path)] == ["0", "2", "4", "6"]
+    assert [Path(path).stem for path, _ in files.found(tmp_path)] == ["0", "10", "12", "14", "16", "3", "5", "7"]
     with pytest.raises(FileNotFoundError, match="elsewhere holds no video"):
         files.found(tmp_path / "elsewhere")
 
@@ -91,7 +132,8 @@ def test_a_run_writes_a_table_for_each_kind_that_is_given(task, tmp_path, monkey
     torch.set_num_threads(threads)
     written = (tmp_path / "x.md").read_text()
     assert written == capsys.readouterr().out
-    assert "### mine\n\nsmall_0.mp4; stride 4." in written
+    assert written.startswith(f"`python {loading.shlex.join(sys.argv)}`\n")
+    assert "### mine, resized_crop\n\n1 file(s): small_0.mp4; stride 4." in written
     rows = [line.split(" | ")[0] for line in written.splitlines() if line.startswith("| ")]
-    names = ["tubelet", "tubelet, scanned", "mmaction2-style", "pytorchvideo-style", "decoding alone"]
+    names = ["tubelet", "tubelet, scanned", "mmaction2-style", "pytorchvideo-style", "libav, every frame"]
     assert rows[1:6] == [f"| {name}" for name in names]

@@ -11,7 +11,8 @@ from tubelet.video.annotations import Video
 from tubelet.video.pyav import write_video
 
 SUFFIXES = {".avi", ".mp4", ".webm", ".mkv", ".mov", ".m4v"}
-NUM_FILES = 4  # of each kind
+NUM_FILES = 4  # generated of each kind
+MOST_FILES = 8  # of a folder
 # kind -> height, width, frames, frames a second, suffix, encoder, its options; bit rates are those of real files
 KINDS = {
     "ucf101": (240, 320, 180, 25, ".avi", "mpeg4", {"g": "12", "b": "360k"}),
@@ -59,9 +60,9 @@ def generated(kind: str, folder: Path) -> list[Video]:
 
 
 def found(place: Path) -> list[Video]:
-    """A file, or at most `NUM_FILES` of a folder, spread evenly over its sorted files. Raises FileNotFoundError."""
+    """A file, or at most `MOST_FILES` of a folder, spread evenly over its sorted files. Raises FileNotFoundError."""
     files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise FileNotFoundError(f"{place} holds no video")
-    step = max(len(files) // NUM_FILES, 1)
-    return [Video(str(path), 0) for path in files[::step][:NUM_FILES]]
+    step = max(len(files) // MOST_FILES, 1)
+    return [Video(str(path), 0) for path in files[::step][:MOST_FILES]]

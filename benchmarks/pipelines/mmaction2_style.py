@@ -3,18 +3,21 @@
 DecordInit, SampleFrames, DecordDecode, Resize (-1, 256), RandomResizedCrop, Resize (224, 224), Flip, FormatShape; then
 mean and deviation in float32 on the CPU, clip by clip. decord has one thread, frames are numpy arrays (H, W, C), and
 each is resized, cropped and flipped by itself. With crop_flip, a crop of 224 pixels takes the place of the second pair.
+With randaugment, timm's comes first, on PIL pictures: SlowFast's code is made from it.
 """
 
+import random
 from collections.abc import Sequence
 
 import decord
 import numpy as np
 import torch
+from PIL import Image
+from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
-from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
-from pipelines.task import CROP, MEAN, RATIO, RESIZE, SCALE, STD, Batch, Task
+from pipelines.task import CROP, MEAN, POLICY, RESIZE, STD, Batch, Task, area, square
 from tubelet.video.order import Draw
 
 try:
@@ -36,20 +39,21 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return F.resize(picture, [height, width], antialias=False).permute(1, 2, 0).numpy()
 
 
-def square(height: int, width: int) -> tuple[int, int, int, int]:
-    """Top, left, height, width of a random crop of 224 pixels."""
-    top, left = (int(torch.randint(side - CROP + 1, ())) for side in (height, width))
-    return top, left, CROP, CROP
-
-
-def area(height: int, width: int) -> tuple[int, int, int, int]:
-    """The same of RandomResizedCrop."""
-    return RandomResizedCrop.get_params(torch.empty(1, height, width), list(SCALE), list(RATIO))
+def randomly(images: list[np.ndarray]) -> list[np.ndarray]:
+    """timm's RandAugment, one frame after the other as PIL pictures, with the same draws for all."""
+    change, seed, changed = rand_augment_transform(POLICY, {}), int(torch.randint(2**31, ())), []
+    for image in images:
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  timm draws from it
+        changed.append(np.array(change(Image.fromarray(image))))
+    return changed
 
 
 def augment(images: list[np.ndarray], name: str) -> list[np.ndarray]:
     height, width = images[0].shape[:2]
     short = min(height, width)
+    if name == "randaugment":
+        images = randomly(images)
     images = [resize(image, round(height * RESIZE / short), round(width * RESIZE / short)) for image in images]
     top, left, h, w = (square if name == "crop_flip" else area)(*images[0].shape[:2])
     images = [image[top : top + h, left : left + w] for image in images]

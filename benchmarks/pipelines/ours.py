@@ -1,13 +1,20 @@
-"""tubelet: the training dataset and a loader over it in one process; uint8 goes to the device, and there to float."""
+"""tubelet: the training dataset and a loader over it in one process; uint8 goes to the device, and there to float.
+
+Augmentation is that of conf/augment. What it does to a batch on the device, erasing and mixing, is left out.
+"""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
 
-from pipelines.task import CROP, MEAN, RATIO, RESIZE, SCALE, STD, Batch, Task
+from pipelines.task import CROP, MEAN, RESIZE, STD, Batch, Task
+from tubelet.training.build import build
+from tubelet.training.launch import config_dir
 from tubelet.video.dataset import TrainingDataset
+from tubelet.video.flips import with_true_labels
 from tubelet.video.index import Entry
 from tubelet.video.known import KnownVideos
 from tubelet.video.open import ReadOptions
@@ -18,16 +25,18 @@ from tubelet.video.views import TrainingView
 
 
 def transforms(augment: str) -> dict[str, nn.Module]:
-    flip = {"flip": v2.RandomHorizontalFlip(0.5)}
-    if augment == "crop_flip":
-        return {"resize": v2.Resize(RESIZE, antialias=True), "crop": v2.RandomCrop(CROP), **flip}
-    return {"crop": v2.RandomResizedCrop(CROP, SCALE, RATIO, antialias=True), **flip}
+    """Those of a clip, by their names in the file; resized_crop is randaugment without its first."""
+    name = "randaugment" if augment == "resized_crop" else augment
+    nodes = OmegaConf.load(Path(config_dir()) / "augment" / f"{name}.yaml")
+    config = OmegaConf.create({"clip": {"crop": CROP, "resize": RESIZE}, "augment": nodes})
+    left_out = {"erase", "mix"} | ({"randaugment"} if augment == "resized_crop" else set())
+    return {key: build(node) for key, node in config.augment.items() if key not in left_out}
 
 
-def batches(task: Task, scanned: Sequence[Entry]) -> dict[str, Batch]:
-    """scanned: what `tubelet scan` writes of the files; empty: nothing"""
-    view, forward = TrainingView(task.sampling, transforms(task.augment)), order_named("forward", 0)
-    options = ReadOptions(short_side=RESIZE)
+def batches(task: Task, scanned: Sequence[Entry], repeats: int = 1) -> dict[str, Batch]:
+    """scanned: what `tubelet scan` writes of the files; empty: nothing. repeats: clips of each video, decoded once"""
+    view = TrainingView(task.sampling, with_true_labels(transforms(task.augment), []), repeats)
+    options, forward = ReadOptions(short_side=RESIZE), order_named("forward", 0)
     dataset = TrainingDataset(
         task.files, view.sample, forward, view.transform, 0, "auto", False, options, KnownVideos(scanned)
     )

@@ -1,8 +1,9 @@
 """What pytorchvideo's tutorial on Kinetics describes, written here from that description.
 
 The clip is a span of time: PyAV seeks to before it, decodes every frame up to its end, and all frames of the span
-become one float tensor. Then UniformTemporalSubsample, division by 255, Normalize, RandomShortSideScale 256 to 320,
-RandomCrop 224, RandomHorizontalFlip, all in float32 on the CPU. It has no uint8 batch and no choice of augmentation.
+become one float tensor. Then UniformTemporalSubsample, division by 255, Normalize, and in float32 on the CPU what is
+asked for: the tutorial's short side and crop, or RandomResizedCrop; RandomHorizontalFlip. It has no uint8 batch. Its
+RandAugment has other operations than ours, so that there it is left out.
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from pipelines.task import CROP, MEAN, STD, Batch, Task
+from pipelines.task import CROP, MEAN, RESIZE, STD, Batch, Task, area, square
 from tubelet.video.order import Draw
 
-SHORT_SIDES = (256, 320)  # pixels
 MARGIN = 1024  # units of the stream's time: the seek is that much before the span
 
 
@@ -37,18 +37,22 @@ def span(path: str, first: float, last: float) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(3, 0, 1, 2).to(torch.float32)
 
 
-def augment(video: Tensor, num_frames: int) -> Tensor:
+def resize(video: Tensor, height: int, width: int) -> Tensor:
+    return torch.nn.functional.interpolate(video, (height, width), mode="bilinear", align_corners=False)
+
+
+def augment(video: Tensor, num_frames: int, name: str) -> Tensor:
     """float (C, T, H, W), from 0 to 255 -> (C, num_frames, 224, 224)."""
     kept = torch.linspace(0, video.shape[1] - 1, num_frames).long()
     video = video.index_select(1, kept) / 255.0
     mean, std = (torch.tensor(x).view(3, 1, 1, 1) for x in (MEAN, STD))
     video = (video - mean) / std
-    short = int(torch.randint(SHORT_SIDES[0], SHORT_SIDES[1] + 1, ()))
-    scale = short / min(video.shape[2:])
-    size = [round(side * scale) for side in video.shape[2:]]
-    video = torch.nn.functional.interpolate(video, size, mode="bilinear", align_corners=False)
-    top, left = (int(torch.randint(side - CROP + 1, ())) for side in size)
-    video = F.crop(video, top, left, CROP, CROP)
+    if name == "crop_flip":
+        scale = RESIZE / min(video.shape[2:])
+        video = resize(video, *(round(side * scale) for side in video.shape[2:]))
+    video = F.crop(video, *(square if name == "crop_flip" else area)(*video.shape[2:]))
+    if name != "crop_flip":
+        video = resize(video, CROP, CROP)
     return video.flip(-1) if torch.rand(()) < 0.5 else video
 
 
@@ -64,9 +68,9 @@ def batches(task: Task) -> dict[str, Batch]:
         num_frames, fps = known[path]
         numbers = task.frames(draw, num_frames, fps)
         video = span(path, numbers[0] / fps, numbers[-1] / fps)
-        return augment(video, len(numbers))
+        return augment(video, len(numbers), task.augment)
 
     def in_floats(draws: Sequence[Draw]) -> Tensor:
         return torch.stack([clip(draw) for draw in draws]).to(task.device)
 
-    return {"float": in_floats}
+    return {} if task.augment == "randaugment" else {"float": in_floats}
