@@ -102,7 +102,8 @@ def frames_from(
             left_of_group = set(groups.get(packet.pts, ()))
         if not left_of_group and packet.size:
             continue
-        stream.codec_context.skip_frame = "NONREF" if may_skip and packet.pts not in wanted else "DEFAULT"
+        if may_skip:
+            stream.codec_context.skip_frame = "NONREF" if packet.pts not in wanted else "DEFAULT"
         yield from packet.decode()
         left.discard(packet.pts)
         left_of_group.discard(packet.pts)
