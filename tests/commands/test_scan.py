@@ -189,8 +189,8 @@ def test_a_folder_in_which_nothing_can_be_written_needs_the_index_elsewhere(soun
     assert set(read_index(elsewhere)) == {path}
 
 
-HOLD = "import sys, time; from tubelet.video.index import alone; from pathlib import Path\n"
-HOLD += "with alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+HOLD = "import sys, time; from tubelet.video.alone import alone; from pathlib import Path\n"
+HOLD += "with alone(Path(sys.argv[1]), 'busy'): print('held', flush=True); time.sleep(600)"
 
 
 def test_a_second_scan_of_one_index_stops_until_the_first_ends_even_by_a_kill(sound, tmp_path, monkeypatch):

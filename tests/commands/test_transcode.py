@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tubelet.commands.transcode import run
+from tubelet.commands.transcode import _data_set, run
 from tubelet.video.encode import Encoding, encode
+from tubelet.video.index import append_entries
+from tubelet.video.probe import probe
 from tubelet.video.pyav import LinearReader, write_video
 from tubelet.video.scan import files_below
 from tubelet.video.transcode import RECORD, read_record
@@ -103,6 +105,17 @@ def test_what_could_not_be_re_encoded_is_named_and_the_exit_code_is_1(listed):
     assert sorted(path.name for path in (folder / "new").iterdir()) == sorted(
         [RECORD, "0.mp4", "1.mp4", "2.mp4", "train.txt", "val.txt", "transcode.json"]
     )
+
+
+def test_the_measured_files_are_read_as_the_config_and_the_index_say(listed, monkeypatch):
+    folder, _ = listed
+    monkeypatch.chdir(folder)
+    lists = ["data=list", "data.train=old/train.txt", "data.val=old/val.txt", "data.root=old"]
+    path = str(folder / "old/0.mp4")
+    append_entries(folder / "index.jsonl", probe(path))
+    data = _data_set([*lists, "data.reader=pyav", "data.index=index.jsonl"], 320)
+    assert (data.reader, data.known.get("old/0.mp4").num_frames, data.known.get("old/1.mp4")) == ("pyav", 12, None)
+    assert "data.reader=av is unknown; the readers are auto, pyav" in refused([*lists, "data.reader=av"], monkeypatch)
 
 
 def killed_after(number, process, folder):

@@ -10,11 +10,15 @@ from types import SimpleNamespace
 import pytest
 
 from tubelet.video import transcode as module
+from tubelet.video import trial
+from tubelet.video.alone import alone
 from tubelet.video.annotations import Video, read_folder
 from tubelet.video.encode import Encoding
 from tubelet.video.guarded import Outcome
+from tubelet.video.index import Known, state_of
 from tubelet.video.lists import read_list
-from tubelet.video.open import open_video
+from tubelet.video.open import ReadOptions, open_video
+from tubelet.video.sampling import Dense
 from tubelet.video.scan import files_below
 from tubelet.video.transcode import (
     RECORD,
@@ -26,7 +30,7 @@ from tubelet.video.transcode import (
     read_record,
     transcode,
 )
-from tubelet.video.trial import Measured, Sampled, spread
+from tubelet.video.trial import NUM_CLIPS, Measured, ReadBoth, Sampled, spread
 
 ENCODING = Encoding(short_side=320, gop=5, crf=20)
 
@@ -143,6 +147,20 @@ def test_what_killed_processes_left_is_removed_and_a_cut_line_of_the_record_too(
         read_record(str(again))
 
 
+def test_a_second_process_in_the_same_folder_stops_and_leaves_what_the_first_is_writing(root: Path, tmp_path: Path):
+    work = Reencode(str(root), str(tmp_path), ENCODING)
+    (tmp_path / ".1.mp4.123.partial").touch()  # of a process that is at work
+    with (
+        alone(tmp_path / RECORD, "busy"),
+        pytest.raises(OSError, match=rf"another tubelet transcode is writing into {tmp_path}; wait for it, or name"),
+    ):
+        transcode([str(root / "run/1.mp4")], work, num_workers=1, seconds=60)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".1.mp4.123.partial", RECORD]
+    done, _ = transcode([str(root / "run/1.mp4")], work, num_workers=1, seconds=60)
+    assert list(done) == [str(root / "run/1.mp4")]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
 def test_a_file_that_cannot_be_written_ends_the_work_and_leaves_nothing_half_made(root: Path, tmp_path: Path):
     (tmp_path / "run").touch()  # in the place of a folder
     work = Reencode(str(root), str(tmp_path), ENCODING)
@@ -180,6 +198,20 @@ def test_a_sample_has_one_video_of_each_part_of_the_list_and_is_always_the_same(
     assert spread(paths, most=4, seed=1) != chosen
     assert spread(["b", "a"], most=4) == ["a", "b"]
     assert spread([], most=4) == []
+
+
+def test_a_sample_is_read_with_the_reader_of_training_and_what_the_index_says_of_the_old_file(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, asked = str(root / "run/1.mp4"), []
+    known = Known(*state_of(path), 20, 25.0, has_keys=False, exact={})
+    monkeypatch.setattr(trial, "read_clips", lambda file, choose, *how: asked.append((file, *how)))
+    options = ReadOptions(short_side=64)
+    *_, found = ReadBoth(str(tmp_path), ENCODING, Dense(4, 1, None), "pyav", {path: known}, options)(path)
+    assert isinstance(found, Sampled)
+    assert asked[0] == (path, "pyav", known, options)
+    assert asked[1] == (f"{tmp_path}/{os.getpid()}.mp4", "pyav", None, options)
+    assert len(asked) == 2 * (1 + NUM_CLIPS)
 
 
 def test_the_factor_is_of_the_mean_costs_and_1_3_pays():

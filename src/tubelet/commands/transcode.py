@@ -14,6 +14,7 @@ from tubelet.training.launch import compose_config, told_in_one_line
 
 if TYPE_CHECKING:  # --help must not wait for torch
     from tubelet.video.encode import Encoding
+    from tubelet.video.known import KnownVideos
     from tubelet.video.trial import Measured
 
 HELP = """usage: tubelet transcode data=NAME [overrides of conf/train.yaml] [options]
@@ -63,7 +64,7 @@ def run() -> None:
 
 class Data(NamedTuple):
     """paths: of the videos on disk; missing: of those that are listed only
-    sampling, short_side: how training reads clips (see video/open.py)
+    sampling, short_side, reader, known: how training reads clips (see video/open.py), and what the index says
     """
 
     root: str
@@ -71,6 +72,8 @@ class Data(NamedTuple):
     missing: Sequence[str]
     sampling: Any
     short_side: int | None
+    reader: str
+    known: "KnownVideos"
 
 
 def _transcode(told: argparse.Namespace, overrides: list[str]) -> int:
@@ -101,7 +104,7 @@ def _transcode(told: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _data_set(overrides: list[str], new_side: int) -> Data:
-    from tubelet.training.build_data import build_sampling, listed_catalogue
+    from tubelet.training.build_data import build_sampling, listed_catalogue, read_known
 
     cfg = compose_config("train", overrides)
     if new_side < cfg.clip.resize:
@@ -114,10 +117,13 @@ def _data_set(overrides: list[str], new_side: int) -> Data:
     if not paths:
         raise ValueError(f"data.root={cfg.data.root}: none of {len(listed)} listed videos is on disk")
     short_side = clip.resize if cfg.data.scale_while_decoding else None
-    return Data(cfg.data.root, paths, sorted(catalogue.missing), build_sampling(clip), short_side)
+    reading = build_sampling(clip), short_side, cfg.data.reader, read_known(cfg.data, catalogue)
+    return Data(cfg.data.root, paths, sorted(catalogue.missing), *reading)
 
 
 def _folder(overrides: list[str]) -> Data:
+    from tubelet.video.index import find_index, read_entries
+    from tubelet.video.known import KnownVideos
     from tubelet.video.sampling import Dense
     from tubelet.video.scan import files_below
 
@@ -127,16 +133,21 @@ def _folder(overrides: list[str]) -> Data:
     paths = files_below(folder)
     if not paths:
         raise ValueError(f"{folder}: no video file in it or below")
-    return Data(folder, paths, [], Dense(16, 4, None), 256)
+    index = find_index(folder, None)
+    known = KnownVideos(read_entries(index) if index else ())
+    return Data(folder, paths, [], Dense(16, 4, None), 256, "auto", known)
 
 
 def _measure(data: Data, encoding: "Encoding", told: argparse.Namespace) -> "Measured":
-    from tubelet.video.open import ReadOptions
-    from tubelet.video.trial import Trial, measure
+    from tubelet.video.open import ReadOptions, check_reader
+    from tubelet.video.trial import NUM_VIDEOS, ReadBoth, measure, spread
 
+    options = ReadOptions(data.short_side, told.seconds)
+    check_reader(data.reader, options)
+    known = {path: data.known.get(path) for path in spread(data.paths, NUM_VIDEOS)}
     with tempfile.TemporaryDirectory(prefix="tubelet_transcode_") as folder:
-        trial = Trial(folder, encoding, data.sampling, ReadOptions(data.short_side, told.seconds))
-        return measure(data.paths, trial, told.num_workers, told.seconds)
+        work = ReadBoth(folder, encoding, data.sampling, data.reader, known, options)
+        return measure(data.paths, work, told.num_workers, told.seconds)
 
 
 def _say(measured: "Measured", num_videos: int, told: argparse.Namespace, out: str | None) -> None:

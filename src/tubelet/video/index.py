@@ -5,20 +5,13 @@ and the time of the last change of its file are what they were; without an index
 """
 
 import json
-import logging
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, BinaryIO, NamedTuple
 
-if sys.platform != "win32":
-    import fcntl
-
-log = logging.getLogger(__name__)
 BEGINNING = '{"path": '  # of every line
 INDEX_NAME = ".tubelet_index.jsonl"  # of the index in the folder of its videos, where data.index names no other
 
@@ -172,20 +165,6 @@ def check_writable(file: Path) -> None:
     except OSError as error:
         elsewhere = "put it elsewhere: data.index=path/to/index.jsonl"
         raise OSError(f"cannot write the index {file}: {error.strerror or error}; {elsewhere}") from error
-
-
-@contextmanager
-def alone(file: Path) -> Iterator[None]:
-    """No other process gets in here meanwhile; a kill ends that too. Raises OSError where another is in here."""
-    with open(file, "ab") as opened:
-        try:
-            if sys.platform != "win32":
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OSError(f"another scan is writing the index {file}; wait for it, or set data.index=FILE") from error
-        except OSError as error:
-            log.warning("%s cannot be locked where it lies (%s): start no second scan of it", file, error.strerror)
-        yield
 
 
 def append_entries(file: Path, entries: Iterable[Entry]) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tubelet.video.alone import alone
 from tubelet.video.annotations import is_video
 from tubelet.video.frames import is_picture
 from tubelet.video.guarded import Outcome, in_children
-from tubelet.video.index import Entry, alone, append_entries, check_writable, read_index, state_of
+from tubelet.video.index import Entry, append_entries, check_writable, read_index, state_of
 from tubelet.video.open import DEFAULTS, ReadOptions
 from tubelet.video.probe import Task, look_at, untried
 
@@ -53,7 +54,7 @@ def update_index(
     Raises OSError where the index cannot be written, also since another scan is writing it.
     """
     check_writable(file)
-    with alone(file):
+    with alone(file, f"another scan is writing the index {file}; wait for it, or set data.index=FILE"):
         return _update(file, paths, num_workers, seconds, again, options)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tubelet.video.alone import alone
 from tubelet.video.encode import Encoded, Encoding, encode
 from tubelet.video.guarded import Outcome, in_children
 from tubelet.video.index import append_lines, state_of
@@ -134,9 +135,18 @@ def transcode(
 ) -> tuple[dict[str, Done], dict[str, str]]:
     """Re-encode what is not finished. Source -> its line in the record, and source -> why there is none.
 
-    Raises OSError where files cannot be written. However it ends, no file has its name that is not whole.
+    Raises OSError where files cannot be written, also since another process is writing there. However it ends, no file
+    has its name that is not whole.
     """
     os.makedirs(work.out, exist_ok=True)
+    told = f"another tubelet transcode is writing into {work.out}; wait for it, or name another folder with --out"
+    with alone(Path(work.out, RECORD), told):
+        return _transcode(sources, work, num_workers, seconds)
+
+
+def _transcode(
+    sources: Sequence[str], work: Reencode, num_workers: int, seconds: float
+) -> tuple[dict[str, Done], dict[str, str]]:
     append_lines(Path(work.out, RECORD), [])
     _remove_partials(work.out)
     done, failed = finished(sources, work), {}

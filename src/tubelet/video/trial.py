@@ -4,7 +4,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from tubelet.video.encode import Encoded, Encoding, encode
 from tubelet.video.guarded import in_children
+from tubelet.video.index import Known
 from tubelet.video.open import ReadOptions, read_clips
 from tubelet.video.reader import DecodeError
 from tubelet.video.sampling import NoFrameRate, Sampling
@@ -73,12 +74,18 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Work for a child process: encode a video into `folder`, then read the same clips of both by turns."""
+class ReadBoth:
+    """Work for a child process: encode a video into `folder`, then read the same clips of both by turns.
+
+    sampling, reader, options: as in training
+    known: what the index says of the videos by their paths; of the new files it cannot know
+    """
 
     folder: str
     encoding: Encoding
     sampling: Sampling
+    reader: str
+    known: Mapping[str, Known | None]
     options: ReadOptions
 
     def __call__(self, path: str) -> Iterator[int | str | Sampled]:
@@ -107,7 +114,7 @@ class Trial:
             return self.sampling.random_clip(num_frames, fps, generator)[None]  # (1, T)
 
         begun = time.process_time()
-        read_clips(file, choose, "auto", None, self.options)
+        read_clips(file, choose, self.reader, self.known.get(file), self.options)
         return time.process_time() - begun
 
 
@@ -118,11 +125,11 @@ def spread(paths: Sequence[str], most: int, seed: int = 0) -> list[str]:
     return [ordered[generator.randrange(a, b)] for a, b in pairwise(borders)]
 
 
-def measure(paths: Sequence[str], trial: Trial, num_workers: int, seconds: float) -> Measured:
+def measure(paths: Sequence[str], work: ReadBoth, num_workers: int, seconds: float) -> Measured:
     """Of a sample of the paths. seconds: as for `scan.update_index`. Raises ValueError where none can be measured."""
     videos, unreadable = [], {}
     limit = partial(seconds_for, seconds=seconds)
-    for path, found, failure in in_children(trial, spread(paths, NUM_VIDEOS), num_workers, limit):
+    for path, found, failure in in_children(work, spread(paths, NUM_VIDEOS), num_workers, limit):
         if isinstance(found, Sampled) and not failure:
             videos.append(found)
         else:
