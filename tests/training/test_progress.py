@@ -77,11 +77,11 @@ class Bar(ProgressBar):
 def fit(tmp_path):
     """(a bar or none) -> how many numbers were read in an epoch, and the loss of the last step."""
 
-    def go(bar):
+    def go(bar, lr=0.01):
         model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 5 * 6, 2))
         schedule = Cosine(end_lr=0.0, after_warmup=False)
         no_decay = {"weight_decay": 0.0, "decay_vectors": False, "not_decayed": [], "layer_decay": 1.0}
-        rates = {"lr": 0.01, "base_batch": None, "warmup_epochs": 0.0, "warmup_lr": 0.0, "schedule": schedule}
+        rates = {"lr": lr, "base_batch": None, "warmup_epochs": 0.0, "warmup_lr": 0.0, "schedule": schedule}
         rest = {"trained": None, "clip_norm": None, "total_batch": 6, "label_smoothing": 0.1}
         optim = Optim(torch.optim.SGD, **rates, **no_decay, **rest)
         predictor = Predictor(model, Normalise([0.5] * 3, [0.2] * 3))
@@ -118,3 +118,14 @@ def test_a_bar_shows_the_loss_of_a_step_now_and_then_and_fetches_no_other(fit, m
     _, last = fit(bar)
     assert len(set(bar.losses)) == STEPS
     assert bar.losses[-1] == last
+
+
+def test_a_run_that_has_diverged_ends_with_what_may_help(fit, monkeypatch):
+    told = r"the training loss is (nan|inf) at step \d+: the run has diverged; a smaller optim.lr, .*"
+    with pytest.raises(ValueError, match=told):  # at the end of the epoch
+        fit(None, lr=1e38)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOSSES", 0.0)
+    bar = Bar()
+    with pytest.raises(ValueError, match=told):  # as soon as a loss is looked at
+        fit(bar, lr=1e38)
+    assert len(bar.losses) < STEPS

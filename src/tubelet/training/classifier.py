@@ -17,6 +17,7 @@ from tubelet.evaluation.predictor import Predictor
 from tubelet.evaluation.results import Answers, Results
 from tubelet.training.groups import train_only
 from tubelet.training.optim import Optim
+from tubelet.training.progress import refuse_divergence
 from tubelet.training.quarantine import Failure, Quarantine, failure_of
 from tubelet.video.batches import BatchDraw, augmented, first_views_first
 from tubelet.video.failures import error_of, nothing_read
@@ -161,6 +162,7 @@ class Classifier(Evaluator):
 
     def on_train_epoch_end(self) -> None:
         self.share_failures()
+        refuse_divergence(float(self.train_loss.compute()), self.trainer.global_step)
         self.log("train/loss_epoch", self.train_loss)
 
     def configure_optimizers(self) -> dict:

@@ -1,6 +1,7 @@
 """What a run tells while it goes: a bar on a terminal, plain lines elsewhere, and one line an epoch on both."""
 
 import logging
+import math
 import time
 
 import lightning as L
@@ -18,6 +19,15 @@ def say(trainer: L.Trainer, line: str) -> None:
         trainer.progress_bar_callback.print(line)
     else:
         log.info(line)
+
+
+def refuse_divergence(loss: float, step: int) -> None:
+    """Raises ValueError for a loss that is no finite number: no weight would ever be one again."""
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the training loss is {loss} at step {step}: the run has diverged; a smaller optim.lr, a longer "
+            "optim.warmup_epochs or optim.clip_norm=1 may help, and trainer.detect_anomaly=true says where it began"
+        )
 
 
 class Progress(L.Callback):
@@ -43,11 +53,14 @@ class Progress(L.Callback):
         self._epoch_clips += clips
         if trainer.progress_bar_callback is not None and now - self._told > SECONDS_BETWEEN_LOSSES:
             self._told = now
-            module.log("loss", trainer.callback_metrics["train/loss"].cpu(), prog_bar=True, logger=False)
+            loss = trainer.callback_metrics["train/loss"].cpu()
+            refuse_divergence(float(loss), trainer.global_step)
+            module.log("loss", loss, prog_bar=True, logger=False)
         if trainer.progress_bar_callback is None and now - self._told > SECONDS_BETWEEN_LINES:
             self._told = now
             speed = self._epoch_clips / (now - self._epoch_started)
-            loss = trainer.callback_metrics.get("train/loss", float("nan"))
+            loss = float(trainer.callback_metrics["train/loss"])
+            refuse_divergence(loss, trainer.global_step)
             step = f"batch {batch_idx + 1}/{trainer.num_training_batches}"
             say(trainer, f"  {self._epoch(trainer)}  {step}  loss {loss:.3f}  {speed:.0f} clips/s")
 
