@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tubelet.layers.readout import Mean, NormedMean
+from tubelet.layers.readout import Mean, NormedMean, Readout
 from tubelet.models.timesformer import Divided, JointSpaceTime, SpaceOnly
 from tubelet.models.vivit import FactorisedAttention, FactorisedDotProduct, FactorisedEncoder, FrameMean, Joint
 from tubelet.weights.start import start_from
@@ -23,11 +23,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 PRECISIONS = pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
 
 
-class FirstPatch(nn.Module):
+class FirstPatch(Readout):
     """VideoMAE's reading without mean pooling: the first patch, as if it were a class token."""
-
-    class_token = False
-    only_first = False
 
     def forward(self, x: Tensor, norm: nn.Module) -> Tensor:
         """(B, N, D) -> (B, D)."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.layers.block import NORM_EPS
+from tubelet.layers.readout import Readout
 
 
 class Encoder(nn.Module):
@@ -26,23 +27,24 @@ class Encoder(nn.Module):
         blocks: Sequence[nn.Module],
         position: Callable[..., nn.Module],
         grid: tuple[int, int],
-        readout: Callable[[], nn.Module],
+        readout: Callable[[int], Readout],
     ):
         super().__init__()
-        self.readout = readout()
+        read = readout(dim)
         self.in_full = False  # True: every product as published; for counts and comparisons
-        has_token = self.readout.class_token
+        has_token = read.class_token
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if has_token else None  # its position tells it apart
         self.pos_embed = position(*grid, dim, class_token=has_token)
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.readout = read  # after the blocks, since layer-wise decay of the rate follows this order
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, D)."""
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, 1 + N, D)
         x = x + self.pos_embed()
-        x = through(self.blocks, x, only_first=bool(self.readout.only_first) and not self.in_full)
+        x = through(self.blocks, x, only_first=self.readout.only_first and not self.in_full)
         return self.readout(x, self.norm)
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from tubelet.layers.attention import MultiHead
+from tubelet.layers.readout import Attentive
 
 
 def learned_table(*shape: int) -> nn.Parameter:
@@ -38,6 +39,8 @@ def init_as_scenic(model: nn.Module) -> None:
         if isinstance(module, nn.Conv3d):
             nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
             zero_bias(module)
+    for readout in (module for module in model.modules() if isinstance(module, Attentive)):
+        readout.start()
 
 
 def zero_bias(module: nn.Linear | nn.Conv3d) -> None:

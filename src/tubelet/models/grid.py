@@ -40,7 +40,7 @@ class Grid(nn.Module):
         self.pos_embed = position(t, h * w, dim, class_token=False)
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(dim_out or dim, eps=NORM_EPS)
-        self.readout = Mean()
+        self.readout = Mean(dim_out or dim)
         self.head = Linear(dim_out or dim, num_classes)
         init(self)
 

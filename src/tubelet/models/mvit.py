@@ -27,7 +27,7 @@ from tubelet.layers.init import learned_table
 from tubelet.layers.linear import Linear
 from tubelet.layers.pooling import PoolingAttention, RelativePoolingAttention, pool_tokens, skip_pool
 from tubelet.layers.position import SpaceTime
-from tubelet.layers.readout import ClassToken
+from tubelet.layers.readout import Attentive, ClassToken, Readout
 
 
 class MViT(nn.Module):
@@ -70,14 +70,14 @@ class MViT(nn.Module):
         head_dropout: float = 0.5,
         attention: Callable[..., PoolingAttention] = RelativePoolingAttention,
         position: Callable[..., nn.Module] | None = None,
-        readout: Callable[[], nn.Module] = ClassToken,
+        readout: Callable[[int], Readout] = ClassToken,
         widen_in_mlp: bool = False,
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
         t, h, w = token_grid(self.size, patch_stride, "patch_stride")
-        self.readout = readout()
-        has_token = self.readout.class_token
+        read = readout(dim * 2 ** (len(depths) - 1))
+        has_token = read.class_token
         self.patch_embed = PatchEmbed(patch_kernel, patch_stride, dim)
         self.cls_token = learned_table(1, dim) if has_token else None
         self.pos_embed = position(t, h * w, dim, class_token=has_token) if position else None
@@ -88,11 +88,12 @@ class MViT(nn.Module):
             before, width, _ = of_block
             attn = attention(before, width, heads * width // dim, grids, has_token)
             # What is read of the last block is all that it computes.
-            is_last = len(blocks) + 1 == len(of_blocks) and self.readout.only_first
+            is_last = len(blocks) + 1 == len(of_blocks) and read.only_first
             block = ClassTokenBlock if is_last else PoolingBlock
             blocks.append(block(of_block, attn, grids, mlp_ratio, rate))
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(widths[-1][-1], eps=NORM_EPS)
+        self.readout = read
         self.dropout = nn.Dropout(head_dropout)
         self.head = Linear(widths[-1][-1], num_classes)
         self.apply(init_as_slowfast)
@@ -208,3 +209,5 @@ def init_as_slowfast(module: nn.Module) -> None:
         nn.init.constant_(module.bias, 0.02)
     if isinstance(module, SpaceTime):
         nn.init.trunc_normal_(module.time, std=0.02)  # in TimeSformer, times start at zero
+    if isinstance(module, Attentive):
+        module.start()

@@ -42,7 +42,7 @@ from tubelet.layers.encoder import Encoder
 from tubelet.layers.init import init_as_scenic
 from tubelet.layers.linear import Linear
 from tubelet.layers.position import OneTable
-from tubelet.layers.readout import ClassToken
+from tubelet.layers.readout import ClassToken, Readout
 from tubelet.models.grid import Grid
 from tubelet.models.vivit_blocks import frame_blocks, joint_blocks, tanh_gelu
 
@@ -62,7 +62,7 @@ class Joint(nn.Module):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
-        readout: Callable[[], nn.Module] = ClassToken,
+        readout: Callable[[int], Readout] = ClassToken,
         exact_gelu: bool = False,
     ):
         super().__init__()
@@ -87,7 +87,8 @@ class FactorisedEncoder(nn.Module):
     """ViViT factorised encoder (Model 2 of Arnab et al., flavour B2 of Model 2 of the note): space, then time.
 
     An encoder over the tokens of each frame gives one vector a frame, another over these vectors gives one a clip.
-    Each has positions, a norm and, with the readout ClassToken, a class token of its own.
+    Each has positions, a norm and, with the readout ClassToken, a class token of its own. The readout Attentive reads
+    the clip; frames are then read by their class token, or by their mean where it has none.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class FactorisedEncoder(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
-        readout: Callable[[], nn.Module] = ClassToken,
+        readout: Callable[[int], Readout] = ClassToken,
         time_mlp_ratio: float | None = None,
     ):
         super().__init__()
@@ -112,7 +113,7 @@ class FactorisedEncoder(nn.Module):
         check_depths(depth, time_depth)
         space = frame_blocks(dim, heads, mlp_ratio, drop_path_rates(drop_path, depth), t)
         time = joint_blocks(dim, heads, time_mlp_ratio or mlp_ratio, drop_path_rates(drop_path, time_depth))
-        self.space = Encoder(dim, space, OneTable, (1, h * w), readout)
+        self.space = Encoder(dim, space, OneTable, (1, h * w), readout(dim).of_frames)
         self.time = Encoder(dim, time, OneTable, (t, 1), readout)
         self.head = Linear(dim, num_classes)
         init_as_scenic(self)
@@ -143,7 +144,7 @@ class FrameMean(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
-        readout: Callable[[], nn.Module] = ClassToken,
+        readout: Callable[[int], Readout] = ClassToken,
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)

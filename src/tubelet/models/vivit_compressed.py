@@ -28,7 +28,7 @@ from tubelet.layers.encoder import Encoder
 from tubelet.layers.init import init_as_scenic
 from tubelet.layers.linear import Linear
 from tubelet.layers.position import OneTable
-from tubelet.layers.readout import ClassToken
+from tubelet.layers.readout import ClassToken, Readout
 from tubelet.models.grid import Grid
 from tubelet.models.vivit import Joint
 from tubelet.models.vivit_blocks import joint_blocks, tanh_gelu
@@ -49,7 +49,7 @@ class Tubelets(Joint):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
-        readout: Callable[[], nn.Module] = ClassToken,
+        readout: Callable[[int], Readout] = ClassToken,
         exact_gelu: bool = False,
     ):
         shape = (num_frames, crop, tubelet, dim, depth, heads, mlp_ratio)
@@ -97,7 +97,7 @@ class Compressed(nn.Module):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
-        readout: Callable[[], nn.Module] = ClassToken,
+        readout: Callable[[int], Readout] = ClassToken,
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)

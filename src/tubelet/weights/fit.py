@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tubelet.layers.attention import TimeAttention
 from tubelet.layers.embed import Size3
 from tubelet.layers.position import OneTable, SpaceTime
-from tubelet.layers.readout import NormedMean
+from tubelet.layers.readout import Attentive, NormedMean
 from tubelet.weights.account import Account, grouped
 from tubelet.weights.checks import advice, check_shapes, note_of_heads
 from tubelet.weights.positions import Positions
@@ -26,6 +26,7 @@ OF_SPACE = {"norm_space.": "norm1.", "attn_space.": "attn.", "norm_mlp.": "norm2
 OF_TIME = {"temporal_norm1.": "norm1.", "temporal_attn.": "attn.", "norm_time.": "norm1.", "attn_time.": "attn."}
 READOUT = "model.readout._target_=tubelet.layers.readout."
 HEAD = ("head.weight", "head.bias")
+OF_READOUT = re.compile(r"(^|\.)readout\.")  # parameters of Attentive, which no published model has
 STOPPED = ("temporal_fc.", "attn_time.proj.")  # zero, so that attention over time begins by adding nothing
 
 
@@ -35,12 +36,13 @@ class Fit:
     def __init__(self, model: nn.Module, source: Source, inflate: Callable, accept: Collection[str]):
         self.model, self.source, self.inflate, self.accept = model, source, inflate, accept
         self.theirs, self.used = source.weights, set[str]()
-        self.account = Account(source.layout, notes=list(source.notes))
+        self.account = Account(source.layout, notes=[*source.notes, *note_of_heads(model, source)])
+        self.has_readout = any(OF_READOUT.search(name) for name in self.theirs)
+        self.probed = any(isinstance(module, Attentive) for module in model.modules())
         self.of_time = {  # blocks of our own that only attend over time; an image model has none
             name for name, module in model.named_modules() if isinstance(getattr(module, "attn", None), TimeAttention)
         }
         check_shapes(model, source, self.of_time)
-        self.account.notes += note_of_heads(model, source)
         stride = cast(Size3, model.get_submodule("patch_embed.proj").stride)  # of MViT's overlapping patches too
         self.positions = Positions(source, cast(Size3, model.size), stride, accept)
 
@@ -49,6 +51,8 @@ class Fit:
         position = POSITION.match(name)
         if position:
             return self._position(name, ours, position[1], position[2] or "space")
+        if OF_READOUT.search(name):
+            return self._readout(name, ours)
         if name.startswith("head."):
             return self._head(name, ours)
         if name == PATCHES:
@@ -107,6 +111,11 @@ class Fit:
             self.account.loaded.append(name)
         return found
 
+    def _readout(self, name: str, ours: Tensor) -> Tensor:
+        if self.has_readout:
+            return self._found(name, ours, OWN.sub("", name))
+        return self._new(name, ours, "as at the start of training: a readout that these weights do not have")
+
     def _head(self, name: str, ours: Tensor) -> Tensor:
         theirs = self.theirs.get(name)
         self.used.add(name)
@@ -116,6 +125,8 @@ class Fit:
             return self._new(
                 name, ours, f"for {len(ours)} classes, as at the start of training: theirs is not in the file"
             )
+        if self.probed and not self.has_readout:
+            return self._new(name, ours, f"for {len(ours)} classes, as at the start of training: its readout is new")
         if self.source.other_classes and theirs.shape == ours.shape:
             return self._new(name, ours, f"for {len(ours)} classes, as at the start of training: theirs are others")
         if self.source.image or theirs.shape != ours.shape:
@@ -192,6 +203,8 @@ class Fit:
                 return self.theirs[key]
         if name.endswith("cls_token"):
             override = advice(self.model, self.source, f"{READOUT}Mean (of VideoMAE: NormedMean)")
+            if self.probed:
+                override = "type +model.readout.class_token=false"
             raise ValueError(f"it has no class token, and the model reads one out; {override}")
         strange = self.theirs.keys() - {OWN.sub("", own) for own, _ in self.model.named_parameters()}
         near = difflib.get_close_matches(keys[0], strange, n=1, cutoff=0.8)

@@ -23,6 +23,7 @@ ACCEPTED = ("normalisation", "frames", "crop", "strides")
 TUBELET = "a checkpoint of tubelet's"
 # Arguments of a model that leave what its weights compute as it is, or are settled where tables are resized.
 MAY_DIFFER = {"_target_", "num_classes", "num_frames", "crop", "drop_path", "head_dropout", "position"}
+PER_TOKEN = (".ClassToken", ".Mean")  # readouts before which each token is normed
 # The names of transformers, whose fast, new and pytorch_tanh are one function.
 EXACT_GELU = {"gelu": True, "gelu_fast": False, "gelu_new": False, "gelu_pytorch_tanh": False}
 STRIDES: dict[str, list] = {**STAGES, "patch_stride": [2, 4, 4]}  # of every published MViT
@@ -111,7 +112,9 @@ def refuse_other_function(theirs: Mapping[str, Any], ours: Mapping[str, Any], ki
     parameters = inspect.signature(kind).parameters
     plain = {k: p.default for k, p in parameters.items() if isinstance(p.default, bool | int | float | str)}
     theirs, ours = plain | dict(theirs), plain | dict(ours)
-    for key in sorted(theirs.keys() - MAY_DIFFER - STARTING_KEYS):
+    before, now = (target_of(node.get("readout")) for node in (theirs, ours))
+    probed = now.endswith(".Attentive") and before.endswith(PER_TOKEN)  # it reads what was read before
+    for key in sorted(theirs.keys() - MAY_DIFFER - STARTING_KEYS - ({"readout"} if probed else set())):
         if key in ours and theirs[key] != ours[key]:
             wanted, given = typed(theirs[key]), typed(ours[key])
             raise ValueError(f"its model has {key}={wanted}, this one {given}; type model.{key}={wanted}")
