@@ -41,7 +41,7 @@ def test_a_misspelt_key_after_a_plus_is_named_with_the_nearest_right_one(overrid
 @pytest.mark.parametrize(
     "override",
     [
-        "+optim.optimizer.fused=true",  # an argument of the target that conf/ does not list
+        "+optim.optimizer.amsgrad=true",  # an argument of the target that conf/ does not list
         "+callbacks.early={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/top1}",
         "+augment.grey={_target_: torchvision.transforms.v2.RandomGrayscale, p: 0.1}",
         "~augment.flip",

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from tubelet.evaluation.predictor import Predictor
@@ -171,8 +172,26 @@ class Classifier(Evaluator):
         if not limits:
             raise ValueError("trainer.max_epochs or trainer.max_steps must end the run: the schedule needs its length")
         num_steps = min(limits)
-        optimizer, schedule = self.optim.build(self.predictor.model, steps, num_steps)
+        fused = self.device.type == "cuda" and not self._scales
+        optimizer, schedule = self.optim.build(self.predictor.model, steps, num_steps, fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def _scales(self) -> bool:
+        """Whether gradients are scaled, as in 16-mixed, so that they do not vanish in float16."""
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning refuses a fused optimiser also under bf16-mixed, where nothing is scaled (its issue 21435)."""
+        if self._scales or gradient_clip_algorithm != "norm":
+            return super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        if gradient_clip_val is not None:
+            self.trainer.precision_plugin.clip_grad_by_norm(optimizer, gradient_clip_val)
 
     def steps_per_epoch(self) -> int:
         """Optimiser steps. trainer.estimated_stepping_batches would make the loaders, and forget where they were."""

@@ -13,7 +13,8 @@ from tubelet.training.schedules import Schedule
 class Optim:
     """The `optim` node of the config.
 
-    optimizer: called with parameter groups and lr; a partial of a torch optimiser
+    optimizer: called with parameter groups and lr; a partial of a torch optimiser. `fused: null` is true on a GPU,
+        but under 16-mixed, where Lightning clips no gradients of a fused optimiser
     lr: learning rate at the end of the warm-up
     base_batch: clips of a step for which lr, warmup_lr and end_lr are meant: all rates grow with total_batch over it
         (Goyal et al. 2017, section 2.1); None leaves them as they are
@@ -61,11 +62,18 @@ class Optim:
         """Factor on all rates."""
         return self.total_batch / self.base_batch if self.base_batch else 1.0
 
-    def build(self, model: nn.Module, steps_per_epoch: int, num_steps: int) -> tuple[Optimizer, LambdaLR]:
-        """The optimiser, and its schedule, which is stepped after every optimiser step."""
+    def build(
+        self, model: nn.Module, steps_per_epoch: int, num_steps: int, fused: bool = False
+    ) -> tuple[Optimizer, LambdaLR]:
+        """The optimiser, and its schedule, which is stepped after every optimiser step.
+
+        fused: updates all parameters in one kernel, where the config leaves it open (`fused: null`)
+        """
         decay = self.weight_decay, self.decay_vectors, self.not_decayed
         groups = list(parameter_groups(model, *decay, self.layer_decay))
-        optimizer = self.optimizer(groups, lr=self.lr * self.scale)
+        is_open = getattr(self.optimizer, "keywords", {}).get("fused", False) is None
+        # Not False: with that, torch would update one parameter after the other.
+        optimizer = self.optimizer(groups, lr=self.lr * self.scale, **({"fused": True} if fused and is_open else {}))
         factors = [
             lambda step, slower=group["rate"]: (
                 slower * self.rate(step, num_steps, steps_per_epoch) / self.lr / self.scale

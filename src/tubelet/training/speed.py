@@ -3,6 +3,7 @@
 import logging
 from functools import partial
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -32,3 +33,17 @@ def speed_up(model: nn.Module, compiled: bool, activation_checkpointing: bool) -
             "compile: the first steps of training, of validation and of the test take minutes, and count in clips/s"
         )
         model.compile()
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises ValueError for bfloat16 on a GPU that only emulates it, in many times the time of float32.
+
+    precision: as trainer.precision has it
+    """
+    if not precision.startswith("bf16") or device.type != "cuda":
+        return
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        name = torch.cuda.get_device_name(device)
+        raise ValueError(
+            f"trainer.precision={precision}: {name} has no bfloat16; type trainer.precision=16-mixed, or 32-true"
+        )

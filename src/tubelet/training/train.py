@@ -25,7 +25,7 @@ from tubelet.training.ranks import children_run, is_first_rank
 from tubelet.training.record import is_finished, recorded
 from tubelet.training.resume import check_resumable, load_resumed
 from tubelet.training.saving import SaveLast
-from tubelet.training.speed import speed_up
+from tubelet.training.speed import check_precision, speed_up
 from tubelet.training.waiting import Waiting
 from tubelet.video.annotations import Catalogue
 from tubelet.video.failures import error_of
@@ -90,6 +90,7 @@ def assemble(
     record["pretrained"] = build.start_pretrained(predictor.model, cfg, catalogue.classes)
     speed_up(predictor.model, cfg.compile, cfg.activation_checkpointing)
     trainer, optim = trainer_of(cfg), build.build(cfg.optim)
+    check_precision(str(trainer.precision), trainer.strategy.root_device)
     if find_size:
         cfg.data.batch_size = data.batch_size = find_batch_size(cfg, predictor, optim, on_batches, trainer)
     build_data.check_mixing(on_batches, data.batch_size)

@@ -108,6 +108,9 @@ class Waiting(L.Callback):
         self._epoch = self._epoch[0] + data, self._epoch[1] + taken - data
         if self._batches > WARM_UP:
             self._run = self._run[0] + data, self._run[1] + taken - data
+        every = trainer.log_every_n_steps
+        if not every or trainer.global_step % every:  # Lightning would drop it, after a millisecond of work
+            return
         names = ("train/data_time", "train/step_time")
         means = (seconds / self._epoch_batches for seconds in self._epoch)
         figures = dict(zip(names, means, strict=True)) | {"train/waiting": self._epoch[0] / sum(self._epoch)}
