@@ -70,6 +70,7 @@ def run(caplog, monkeypatch):
     def go(video, step):
         callback = Waiting()
         trainer = L.Trainer(
+            log_every_n_steps=1,
             accelerator="cpu",
             max_epochs=2,
             callbacks=callback,
