@@ -277,6 +277,12 @@ def test_auto_seeks_where_the_index_says_that_it_is_exact_and_only_there(
                 assert files.numbers(opened.read(indices)) == indices
 
 
+def test_in_a_file_of_one_group_too_frames_are_left_out_where_the_index_says_exact(path_of: Callable[[str], str]):
+    path = path_of("h264 mp4, one long group")
+    with open_video(path, "auto", known_of(path, has_keys=False, exact={"pyav_seek": True})) as opened:
+        assert opened.name == "pyav_seek"
+
+
 def test_an_index_that_says_inexact_wins_over_the_proof_of_the_kind(path_of: Callable[[str], str]):
     path = path_of("h264 mkv")
     known = known_of(path, has_keys=True, exact=dict.fromkeys(ALL, False))

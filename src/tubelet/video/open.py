@@ -122,8 +122,8 @@ def _exact(reader: str, header: Header, known: Known | None) -> bool:
 
 
 def _worth_seeking(known: Known) -> bool:
-    """Whether there is a key frame to seek to, and it is not known that this is inexact."""
-    return known.has_keys and known.exact.get("pyav_seek", True)
+    """Whether seeking is known to be exact, which in H.264 also leaves out frames; else whether there is where to."""
+    return known.exact.get("pyav_seek", known.has_keys)
 
 
 def read_clips(
