@@ -25,7 +25,9 @@ from statistics import median
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch, and for all pipelines: as train.py does
 
-import torch  # before decord2, which otherwise has torch's products made by NVBLAS; without a GPU they fail
+# Before decord: decord2 would have torch's products made by NVBLAS, decord 0.6.0 torchvision's PNGs by its own zlib.
+import torch
+import torchvision.io  # noqa: F401
 
 # isort: split
 import av
