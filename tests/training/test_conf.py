@@ -30,6 +30,7 @@ GIVEN_BY_CODE = {  # what build.py hands to a target beside its yaml
     "tubelet.layers.pooling.PoolingAttention": {"dim", "dim_out", "heads", "grids", "class_token"},
     "tubelet.layers.pooling.RelativePoolingAttention": {"dim", "dim_out", "heads", "grids", "class_token"},
     "tubelet.layers.pooling.Depthwise": {"dim", "stride"},
+    "tubelet.analysis.plots.draw_confusion": {"predictions_csv", "picture"},
     "tubelet.layers.position.SpaceTime": {"t", "s", "dim", "class_token"},
 }
 ASKED_FOR = dict.fromkeys(

@@ -31,7 +31,7 @@ class Videos(Dataset):
 
     def __getitem__(self, draw):
         time.sleep(self.seconds)
-        return torch.ones(5)
+        return {"video": torch.ones(2, 5)}  # two views
 
 
 class Data(L.LightningDataModule):
@@ -55,7 +55,7 @@ class Model(L.LightningModule):
 
     def training_step(self, batch, _):
         time.sleep(self.seconds)
-        return self.fc(batch).mean()
+        return self.fc(batch["video"]).mean()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -95,6 +95,13 @@ def test_a_slow_loader_is_measured_logged_and_told_once_with_what_would_help(run
     assert 0.2 < metrics["train/waiting"] < 0.6
     assert len(lines) == 1
     assert lines[0].endswith("what would help: data.num_workers=1 (0 now, 4 cores)")
+
+
+def test_the_clips_of_all_views_and_the_memory_of_the_process_are_logged(run):
+    _, metrics, _ = run(0.0, 0.02)
+    batch = metrics["train/data_time"] + metrics["train/step_time"]
+    assert metrics["train/clips_per_second"] == pytest.approx(float(3 * 2 / batch))  # two views of three videos
+    assert 100 < metrics["train/peak_memory"] < 20_000  # MiB: torch alone takes more than the first
 
 
 def test_of_a_loader_that_keeps_up_nothing_is_said(run):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from tubelet.evaluation.predictor import Predictor
+from tubelet.training.explain import root
 from tubelet.training.progress import Progress
 from tubelet.training.quarantine import Quarantine
 from tubelet.training.ranks import is_first_rank
@@ -90,17 +92,23 @@ def build_predictor(cfg: DictConfig, num_classes: int) -> Predictor:
 
 
 def _build_logger(node: DictConfig, cfg: DictConfig) -> Logger:
-    """One with an `id`, as that of W&B, has the same one in all parts of a run."""
-    if "id" not in node or node.id is not None:
-        return build(node)
-    return build(node, id=run_id(Path(cfg.run_dir), resumed=cfg.ckpt is not None))
+    """One with an `id`, as that of W&B, has the same one in all parts of a run.
+
+    Raises ValueError where the package of a logger is not installed.
+    """
+    new = "id" in node and node.id is None
+    given = {"id": run_id(Path(cfg.run_dir), resumed=cfg.ckpt is not None)} if new else {}
+    try:
+        return build(node, **given)
+    except InstantiationException as error:
+        if not isinstance(root(error), ModuleNotFoundError):
+            raise
+        raise ValueError(f"logger: {node._target_.rpartition('.')[2]}: {root(error)}") from error
 
 
 def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
     """The trainer of a training run, with its callbacks and loggers."""
     loggers = [_build_logger(node, cfg) for node in (cfg.logger or {}).values() if node]
-    for logger in loggers:  # Lightning always hands W&B this argument, and W&B warns that it has no effect
-        getattr(logger, "_wandb_init", {}).pop("anonymous", None)
     own = (build(node) for node in (cfg.callbacks or {}).values() if node)
     callbacks = [Progress(), Waiting(), ShortVideos(), *own]
     # What others do at the end of a step, such as averaging, belongs into the checkpoint of that step.

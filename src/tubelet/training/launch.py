@@ -116,6 +116,8 @@ def _train(cfg: DictConfig) -> float:
     hydra_config = HydraConfig.get()
     choices = hydra_config.runtime.choices
     cfg.name = cfg.name or f"{mechanism(choices.model)}_{choices.data}"
+    if hydra_config.mode == RunMode.MULTIRUN:
+        _group(cfg, Path(hydra_config.sweep.dir).name)
     if cfg.ckpt == LAST:  # of a job of a sweep; for a single run it has become a path
         cfg.ckpt, result = go_on(Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
         if result is not None:
@@ -132,6 +134,13 @@ def _train(cfg: DictConfig) -> float:
         return next(iter(record["best"].values()), record["test"]["top1"])
 
     return _run(job, cfg, "train")
+
+
+def _group(cfg: DictConfig, sweep: str) -> None:
+    """The jobs of a sweep are one group in W&B, unless they were given another."""
+    for logger in (cfg.logger or {}).values():
+        if logger and "group" in logger and logger.group is None:
+            logger.group = sweep
 
 
 def _evaluate(cfg: DictConfig) -> float:

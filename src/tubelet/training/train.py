@@ -27,6 +27,7 @@ from tubelet.training.resume import check_resumable, load_resumed
 from tubelet.training.saving import SaveLast
 from tubelet.training.speed import check_precision, speed_up
 from tubelet.training.waiting import Waiting
+from tubelet.training.wandb_run import WandbRun
 from tubelet.video.annotations import Catalogue
 from tubelet.video.failures import error_of
 
@@ -46,9 +47,11 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
         try:
             for logger in trainer.loggers:
                 if not isinstance(logger, L.pytorch.loggers.CSVLogger):
-                    logger.log_hyperparams(classifier.record["config"])
+                    code = {"git": record["git"], "versions": record["versions"]}
+                    logger.log_hyperparams(classifier.record["config"] | code)
             with children_run("train", cfg.run_dir):
                 _fit_and_test(classifier, data, trainer, cfg, record)
+            conclude(trainer, classifier.results, data, Path(cfg.run_dir), record["tested"])
         finally:
             record["peak_memory_mib"] = peak_memory_mib(trainer.strategy.root_device)
             record["clips_per_second"] = round(one(trainer, Progress).clips_per_second, 1)
@@ -143,6 +146,13 @@ def finish_results(results: Results, cfg: DictConfig, subset: str, catalogue: Ca
     if is_first_rank():
         results.write_predictions(os.path.join(cfg.run_dir, "predictions.csv"))
     return {"protocol": protocol(cfg, subset, catalogue, len(results.videos)), **results.metrics()}
+
+
+def conclude(trainer: L.Trainer, results: Results, data: VideoData, run_dir: Path, tested: str) -> None:
+    """What W&B shows of the test; of no other logger."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbRun):
+            logger.conclude(results, data.test_set, run_dir / "predictions.csv", run_dir / tested)
 
 
 def close_loggers(trainer: L.Trainer) -> None:

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 
 from tubelet.training.data import VideoData
+from tubelet.training.memory import peak_memory_mib
 from tubelet.training.progress import say
 from tubelet.video.open import open_video
 from tubelet.video.reader import DecodeError
@@ -69,8 +70,9 @@ class Loading:
 class Waiting(L.Callback):
     """Logs train/data_time and train/step_time, seconds a batch, and train/waiting, the first's share of both.
 
-    Each is the mean over the epoch so far. On a GPU, which works on after the step has been handed to it, waiting is
-    only what the GPU had nothing to do for.
+    Also train/clips_per_second, over all ranks, and train/peak_memory, MiB of this rank since the start of the run.
+    All but that are means over the epoch so far. On a GPU, which works on after the step has been handed to it,
+    waiting is only what the GPU had nothing to do for.
     """
 
     def __init__(self) -> None:
@@ -89,7 +91,7 @@ class Waiting(L.Callback):
         self.on_train_epoch_start(trainer, module)  # which Lightning leaves out when it resumes within an epoch
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._epoch, self._epoch_batches = (0.0, 0.0), 0
+        self._epoch, self._epoch_batches, self._epoch_clips = (0.0, 0.0), 0, 0
         self._last, self._waited = time.monotonic(), trainer.train_dataloader.waited
 
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch, batch_idx: int) -> None:
@@ -108,16 +110,21 @@ class Waiting(L.Callback):
         self._epoch = self._epoch[0] + data, self._epoch[1] + taken - data
         if self._batches > WARM_UP:
             self._run = self._run[0] + data, self._run[1] + taken - data
+        self._epoch_clips += batch["video"].shape[:2].numel() * trainer.world_size
         every = trainer.log_every_n_steps
-        if not every or trainer.global_step % every:  # Lightning would drop it, after a millisecond of work
-            return
+        if every and trainer.global_step % every == 0:  # Lightning would drop it, after a millisecond of work
+            # Lightning would put plain numbers on the device, and each such copy waits for all that it has to do.
+            module.log_dict({name: torch.tensor(value) for name, value in self._figures(module.device).items()})
+        if self._batches == WARM_UP + JUDGED:
+            self._advise(trainer, module)
+
+    def _figures(self, device: torch.device) -> dict[str, float]:
         names = ("train/data_time", "train/step_time")
         means = (seconds / self._epoch_batches for seconds in self._epoch)
         figures = dict(zip(names, means, strict=True)) | {"train/waiting": self._epoch[0] / sum(self._epoch)}
-        # Lightning would put plain numbers on the device, and each such copy waits for all that the device has to do.
-        module.log_dict({name: torch.tensor(value) for name, value in figures.items()})
-        if self._batches == WARM_UP + JUDGED:
-            self._advise(trainer, module)
+        figures["train/clips_per_second"] = self._epoch_clips / sum(self._epoch)
+        memory = peak_memory_mib(device)
+        return figures if memory is None else figures | {"train/peak_memory": memory}
 
     def _idle(self) -> float:
         """Seconds for which the GPU had nothing to do before this step."""
