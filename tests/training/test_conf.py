@@ -58,7 +58,7 @@ def targets(node):
 
 
 @pytest.mark.parametrize(
-    "group", ["model", "augment", "optim", "views", "trainer", "callbacks", "logger", "experiment"]
+    "group", ["model", "augment", "optim", "views", "trainer", "callbacks", "logger", "experiment", "sweep"]
 )
 def test_every_choice_of_every_group_composes_and_resolves(group):
     for name in names(group):

@@ -1,6 +1,11 @@
-"""A sweep of which one job fails: the others give their results, the failure is recorded where it ran."""
+"""Sweeps of which jobs fail: the others give their results, failures are recorded and can be run again."""
 
 import json
+import os
+from pathlib import Path
+
+import pytest
+from soak import ROOT
 
 from tubelet.analysis.runs import read_runs
 
@@ -24,3 +29,58 @@ def test_a_failing_job_is_recorded_and_the_rest_of_the_sweep_goes_on(motion_root
     for job in (0, 3):
         assert (tmp_path / f"sweep/{job}/predictions.csv").exists()
         assert len(list((tmp_path / f"sweep/{job}").glob("wandb/offline-run-*"))) == 1  # a run of its own
+
+
+SMALL = ["experiment=demo", "data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]
+SMALL += ["data.num_workers=0", "trainer.max_epochs=2", "trainer.accelerator=cpu", "model.depth=1", "logger=csv"]
+
+
+def records_of(folder, num):
+    return [json.loads((folder / f"{job}/metrics.json").read_text()) for job in range(num)]
+
+
+def test_a_sweep_outlives_a_crash_and_a_kill_and_goes_on_with_these_two_jobs(
+    motion_root, tmp_path, run_script, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.getenv("PYTHONPATH")])]))
+    jobs = tmp_path / "jobs.json"
+    trouble = f"+callbacks.trouble={{_target_: ended.Trouble, jobs: {jobs}}}"
+    command = ["-m", *SMALL, f"data.root={motion_root}", "seed=4,5,6", "hydra.sweep.dir=sweep", trouble]
+    jobs.write_text('{"0": "crash", "1": "kill"}')
+    process = run_script("train.py", *command, cwd=tmp_path, check=False)
+    assert process.returncode == 1
+    crashed, killed, finished = records_of(tmp_path / "sweep", 3)
+    assert [one["status"] for one in (crashed, killed, finished)] == ["failed", "failed", "finished"]
+    assert crashed["error"] == "RuntimeError: made to crash"
+    assert killed["error"].startswith("ended by signal 9 (SIGKILL)")
+    jobs.write_text("{}")
+    process = run_script("train.py", *command, "ckpt=last", cwd=tmp_path)
+    assert "finished before: sweep/2" in process.stdout
+    again = records_of(tmp_path / "sweep", 3)
+    assert [one["status"] for one in again] == ["finished"] * 3
+    assert [Path(one["resumed_from"]).parts[-3] for one in again[:2]] == ["0", "1"]
+    assert again[2] == finished
+
+
+def test_a_search_goes_on_in_its_folder_up_to_a_total_of_trials(motion_root, tmp_path, run_script):
+    pytest.importorskip("optuna")
+    prune = ["callbacks.prune.startup_trials=1", "callbacks.prune.warmup=0"]
+    command = ["sweep=optuna_lr", *SMALL, *prune, f"data.root={motion_root}", "hydra.sweep.dir=sweep"]
+    run_script("train.py", *command, "hydra.sweeper.trials=1", cwd=tmp_path)
+    process = run_script("train.py", *command, "hydra.sweeper.trials=2", "ckpt=last", cwd=tmp_path)
+    assert "search: 2 trials in sweep: " in process.stdout
+    assert "best: trial " in process.stdout
+    records = records_of(tmp_path / "sweep", 2)
+    assert all(record["status"] in ("finished", "pruned") for record in records)
+    assert len({next(o for o in record["overrides"] if o.startswith("optim.lr=")) for record in records}) == 2
+
+
+def test_a_killed_job_of_submitit_is_recorded_and_the_other_finishes(motion_root, tmp_path, run_script, monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.getenv("PYTHONPATH")])]))
+    (tmp_path / "jobs.json").write_text('{"0": "kill"}')
+    trouble = f"+callbacks.trouble={{_target_: ended.Trouble, jobs: {tmp_path / 'jobs.json'}}}"
+    command = ["-m", *SMALL, f"data.root={motion_root}", "seed=4,5", "hydra.sweep.dir=sweep", trouble]
+    process = run_script("train.py", *command, "launcher=submitit_local", cwd=tmp_path, check=False)
+    assert process.returncode == 1
+    assert [record["status"] for record in records_of(tmp_path / "sweep", 2)] == ["failed", "finished"]

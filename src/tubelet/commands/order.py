@@ -27,7 +27,7 @@ def _compare(overrides: list[str]) -> None:
     from tubelet.analysis.plots import draw_orders
     from tubelet.evaluation.checkpoint import load_checkpoint
     from tubelet.training.evaluate import evaluate
-    from tubelet.training.record import write_json
+    from tubelet.training.json_files import write_json
 
     base = compose_config("eval", overrides)
     folder = Path(base.run_dir).absolute()

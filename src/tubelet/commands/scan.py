@@ -151,7 +151,7 @@ def _write(census: Census, data: Data, entries: Mapping[str, Entry], out: Path) 
     from dataclasses import asdict
 
     from tubelet.analysis.census_plots import draw_classes, draw_contact_sheet, draw_videos
-    from tubelet.training.record import write_json
+    from tubelet.training.json_files import write_json
 
     write_json(out / "scan.json", {"wrong": census.is_wrong(), **asdict(census)})
     good = [entry for entry in entries.values() if not entry.stage]

@@ -188,7 +188,7 @@ def _free(out: str) -> int:
 def _write(work: Any, sources: list[str], data: Data, measured: "Measured | None", told: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from tubelet.training.record import write_json
+    from tubelet.training.json_files import write_json
     from tubelet.video.transcode import copy_annotations, transcode
 
     try:

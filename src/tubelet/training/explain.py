@@ -22,6 +22,8 @@ def one_line(error: BaseException, config_dir: str) -> str | None:
     outer, error = error, root(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if group == "hydra/launcher" and name.startswith("submitit"):
+            return f"{group}={name} needs pip install 'tubelet[submitit]'"
         return f"{group}={name}: there is no such {group}{nearest(name, error.options, f'{group}=')}"
     if isinstance(error, ConfigCompositionException) and getattr(error.__cause__, "full_key", None):
         return _unknown_key(error.__cause__, config_dir) + _of_other_data(error.__cause__)

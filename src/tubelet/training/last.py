@@ -3,15 +3,18 @@
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra.types import RunMode
 
 log = logging.getLogger(__name__)
 MULTIRUN = {"-m", "--multirun"}
 LAST = "last"  # the word
+WHICH_SWEEP = "ckpt=last: a sweep goes on in its folder; give hydra.sweep.dir=runs/sweep/... too"
 NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
@@ -21,10 +24,18 @@ def last_checkpoint(run_dir: Path) -> Path | None:
     return next((path for path in there if path.exists()), None)
 
 
+def is_sweep(arguments: Sequence[str]) -> bool:
+    """By what was typed: a file of conf/sweep makes one without -m."""
+    chosen = [
+        a for a in arguments if a.startswith("hydra.sweep.dir=") or (a.startswith("sweep=") and a != "sweep=null")
+    ]
+    return bool(chosen or MULTIRUN & set(arguments))
+
+
 def refuse_scattered_ranks(arguments: Sequence[str]) -> None:
     """Raises ValueError where torchrun or srun starts the ranks, and each would name a folder after its own time."""
     ranks = max(int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
-    if ranks > 1 and MULTIRUN & set(arguments):
+    if ranks > 1 and is_sweep(arguments):
         raise ValueError(
             f"-m: {ranks} ranks are started from outside, for one job; start the sweep without torchrun or srun, "
             "which starts the ranks of each job itself"
@@ -41,9 +52,9 @@ def into_the_same_folder(arguments: list[str], config_dir: str) -> list[str]:
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     ckpt = given.get("ckpt", "null")
-    if MULTIRUN & set(arguments):
+    if is_sweep(arguments):
         if ckpt == LAST and "hydra.sweep.dir" not in given:
-            raise ValueError("ckpt=last: a sweep goes on in its folder; give hydra.sweep.dir=runs/sweep/... too")
+            raise ValueError(WHICH_SWEEP)
         return arguments
     if ckpt == "null":
         return arguments
@@ -62,6 +73,8 @@ def _newest(arguments: list[str], given: dict[str, str], config_dir: str) -> Pat
         options += [f"hydra.searchpath=[file://{os.path.abspath(folder)}]" for folder in _config_dirs(arguments)]
         with hydra.initialize_config_dir(config_dir, version_base="1.3"):
             cfg = hydra.compose("train", options, return_hydra_config=True)
+        if cfg.hydra.mode == RunMode.MULTIRUN:  # of an experiment that is a sweep
+            raise ValueError(WHICH_SWEEP)
         choices = cfg.hydra.runtime.choices
         folder, runs = Path(cfg.runs, f"{choices.model}_{choices.data}"), "*"
     found = list(filter(None, map(last_checkpoint, folder.glob(runs) if runs else [folder])))
@@ -87,8 +100,14 @@ def go_on(run_dir: Path, overrides: Iterable[str]) -> tuple[str | None, float | 
     then, now = ([o for o in job if o != f"ckpt={LAST}"] for job in (content.get("overrides", overrides), overrides))
     if then != now:
         raise ValueError(f"ckpt=last: the job in {os.path.relpath(run_dir)} had {then}, this one has {now}")
-    if content.get("status") == "finished":
-        log.info("finished before: %s", os.path.relpath(run_dir))
-        return None, next(iter(content["best"].values()), content["test"]["top1"])
+    if content.get("status") in ("finished", "pruned"):
+        log.info("%s before: %s", content["status"], os.path.relpath(run_dir))
+        return None, result_of(content)
     checkpoint = last_checkpoint(run_dir)
     return None if checkpoint is None else str(checkpoint), None
+
+
+def result_of(record: Mapping[str, Any]) -> float:
+    """The figure of a job for a sweep: that of its best validation, or its test where there was none."""
+    best = list(record["best"].values())
+    return best[0] if best else record["test"]["top1"]

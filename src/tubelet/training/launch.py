@@ -13,6 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,19 +25,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from tubelet.training.apart import Reported, interrupt, run_apart
 from tubelet.training.explain import one_line, root
-from tubelet.training.last import LAST, go_on, into_the_same_folder, refuse_scattered_ranks
+from tubelet.training.last import LAST, go_on, into_the_same_folder, refuse_scattered_ranks, result_of
 from tubelet.training.recipes import recipes_chosen, told
 from tubelet.training.validate import check_keys, check_overrides
 
 log = logging.getLogger(__name__)
-
-
-class Reported(Exception):
-    """A job failed and its error has been told and recorded; raised so that a sweep goes on and ends with code 1.
-
-    Its text is what to say at the end of the sweep.
-    """
 
 
 def config_dir() -> str:
@@ -69,11 +64,6 @@ def _result(job: JobReturn) -> float:
     return job._return_value
 
 
-def _interrupt(number: int, frame: object) -> None:
-    """SIGTERM ends a run as Ctrl-C does: what is half made is removed, and the record says what happened."""
-    raise KeyboardInterrupt(number)
-
-
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """The config that `launch` would run, without running it."""
     with hydra.initialize_config_dir(config_dir(), version_base="1.3"), recipes_chosen():
@@ -86,14 +76,14 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
     """Errors that a user can mend end the process with one line and code 1; other errors keep their traceback."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     except Reported as reported:
         sys.exit(f"error: {reported}")
-    except KeyboardInterrupt as interrupt:
+    except KeyboardInterrupt as interrupted:
         print("interrupted", file=sys.stderr)
-        received = interrupt.args[0] if interrupt.args else signal.SIGINT
+        received = interrupted.args[0] if interrupted.args else signal.SIGINT
         sys.exit(128 + received)  # what shells expect of a process that a signal ended
     except Exception as error:
         line = one_line(error, config_dir())
@@ -130,8 +120,7 @@ def _train(cfg: DictConfig) -> float:
         log.info(told(cfg.follows, choices))
         if cfg.dry_run:
             return dry_run(cfg, overrides)
-        record = train(cfg, overrides)
-        return next(iter(record["best"].values()), record["test"]["top1"])
+        return result_of(train(cfg, overrides))
 
     return _run(job, cfg, "train")
 
@@ -153,19 +142,32 @@ def _evaluate(cfg: DictConfig) -> float:
 
 
 def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float:
-    """Run one job; what goes wrong is one line on the screen, with its traceback in the log file of the job."""
+    """Run one job; of a sweep, in a process of its own."""
     hydra_config = HydraConfig.get()
     cfg.run_dir = hydra_config.runtime.output_dir
-    overrides, sweep = list(hydra_config.overrides.task), hydra_config.mode == RunMode.MULTIRUN
-    log_file = Path(cfg.run_dir, f"{hydra_config.job.name}.log")
     about = {"name": cfg.name, "resumed_from": cfg.ckpt} if name == "train" else {"ckpt": cfg.get("ckpt")}
-    about["overrides"] = overrides
+    about["overrides"] = list(hydra_config.overrides.task)
+    log_file = Path(cfg.run_dir, f"{hydra_config.job.name}.log")
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return _checked(job, cfg, name, about, log_file, None)
     reported = Reported(f"not all jobs in {os.path.relpath(hydra_config.sweep.dir)} finished")
+    checked = partial(_checked, job, cfg, name, about, log_file, reported)
+    return run_apart(checked, log_file, about, reported)
+
+
+def _checked(
+    job: Callable, cfg: DictConfig, name: str, about: dict, log_file: Path, reported: Reported | None
+) -> float:
+    """Run one job; what goes wrong is one line on the screen, with its traceback in the log file of the job.
+
+    reported: what to raise after an error; None for a single run, which ends
+    """
+    overrides = about["overrides"]
     try:
         check_keys(cfg, name, config_dir())
         check_overrides(cfg, name, overrides)
     except ValueError as error:
-        if not sweep:  # nothing was run, so nothing is left behind
+        if reported is None:  # nothing was run, so nothing is left behind
             if [path.name for path in Path(cfg.run_dir).iterdir()] == [log_file.name]:
                 shutil.rmtree(cfg.run_dir)
             sys.exit(f"error: {error}")
@@ -174,12 +176,12 @@ def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float
     try:
         quieten()
         return job(overrides)
-    except KeyboardInterrupt as interrupt:
-        _record_early_end(Path(cfg.run_dir), interrupt, about)
+    except KeyboardInterrupt as interrupted:
+        _record_early_end(Path(cfg.run_dir), interrupted, about)
         raise
     except Exception as error:
         _report(error, log_file, about)
-        if sweep:
+        if reported:
             raise reported from error
         sys.exit(1)
 

@@ -1,14 +1,12 @@
 """metrics.json: what a run was and what came of it, written when it starts and when it ends, however it ends."""
 
 import json
-import math
-import os
 import platform
 import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -17,25 +15,10 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tubelet.training.explain import root
+from tubelet.training.json_files import write_json
 from tubelet.training.ranks import is_first_rank
 
 PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", "torchmetrics", "numpy")
-
-
-def write_json(path: Path, content: Mapping) -> None:
-    """Whole or not at all: a reader never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(finite(content), indent=2, default=str, allow_nan=False) + "\n")
-    os.replace(partial, path)
-
-
-def finite(content: Any) -> Any:
-    """The same with null for what is no number, such as the loss over videos of which none could be read."""
-    if isinstance(content, Mapping):
-        return {key: finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -64,6 +47,8 @@ def write_failed(run_dir: Path, error: str) -> None:
 def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
     """The content of `run_dir`/metrics.json, to be filled in; `status` becomes finished, failed or interrupted.
 
+    A job that sets it, to pruned, keeps it.
+
     known: what is recorded from the start, such as the name and the overrides
     """
     path, started = Path(run_dir, "metrics.json"), time.time()
@@ -72,7 +57,7 @@ def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
     write(path, record)
     try:
         yield record
-        record["status"] = "finished"
+        record["status"] = "finished" if record["status"] == "running" else record["status"]
     except (KeyboardInterrupt, SystemExit) as interrupt:  # Lightning makes a SystemExit of Ctrl-C and of SIGTERM
         record["status"] = "interrupted"
         raise KeyboardInterrupt(signal_behind(interrupt)) from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
 from tubelet.evaluation.results import Results
@@ -21,6 +22,7 @@ from tubelet.training.memory import forget_peak_memory, peak_memory_mib
 from tubelet.training.optim import accumulation
 from tubelet.training.progress import Progress
 from tubelet.training.protocol import protocol
+from tubelet.training.pruning import PRUNED, Pruning
 from tubelet.training.ranks import children_run, is_first_rank
 from tubelet.training.record import is_finished, recorded
 from tubelet.training.resume import check_resumable, load_resumed
@@ -50,8 +52,11 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
                     code = {"git": record["git"], "versions": record["versions"]}
                     logger.log_hyperparams(classifier.record["config"] | code)
             with children_run("train", cfg.run_dir):
-                _fit_and_test(classifier, data, trainer, cfg, record)
-            conclude(trainer, classifier.results, data, Path(cfg.run_dir), record["tested"])
+                _fit(classifier, data, trainer, cfg, record)
+                if record["status"] != PRUNED:
+                    _test(classifier, data, trainer, cfg, record)
+            if record["status"] != PRUNED:
+                conclude(trainer, classifier.results, data, Path(cfg.run_dir), record["tested"])
         finally:
             record["peak_memory_mib"] = peak_memory_mib(trainer.strategy.root_device)
             record["clips_per_second"] = round(one(trainer, Progress).clips_per_second, 1)
@@ -61,7 +66,10 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
             record.setdefault("failures", dict(classifier.failures))
             record["quarantine"] = classifier.quarantine.told()
             close_loggers(trainer)
-    _summary(cfg, record)
+    if record["status"] == PRUNED:
+        log.info("pruned: the search ended this trial, best %s", record["best"])
+    else:
+        _summary(cfg, record)
     return record
 
 
@@ -118,14 +126,24 @@ def _prepare_resume(cfg: DictConfig, catalogue: Catalogue) -> None:
     keep_records(run_dir)
 
 
-def _fit_and_test(classifier: Classifier, data: VideoData, trainer: L.Trainer, cfg: DictConfig, record: dict) -> None:
+def _fit(classifier: Classifier, data: VideoData, trainer: L.Trainer, cfg: DictConfig, record: dict) -> None:
     trainer.fit(classifier, data, ckpt_path=cfg.ckpt, weights_only=True)
-    scored = (c for c in trainer.checkpoint_callbacks if c.monitor and c.best_model_score is not None)
-    best = next(scored, None)  # none where no validation was run
+    best = _best(trainer)
     record["best"] = {} if best is None else {best.monitor: best.best_model_score.item()}
     record["last_val"] = {key: value.item() for key, value in trainer.callback_metrics.items() if "val/" in key}
+    if any(isinstance(callback, Pruning) and callback.pruned for callback in trainer.callbacks):
+        record["status"] = PRUNED
+
+
+def _best(trainer: L.Trainer) -> ModelCheckpoint | None:
+    """None where no validation was run."""
+    scored = (c for c in trainer.checkpoint_callbacks if c.monitor and c.best_model_score is not None)
+    return next(scored, None)
+
+
+def _test(classifier: Classifier, data: VideoData, trainer: L.Trainer, cfg: DictConfig, record: dict) -> None:
     # Where validation and test are the same videos, the best checkpoint was chosen on them, and its figure is too good.
-    shared = data.catalogue.test == data.catalogue.val
+    shared, best = data.catalogue.test == data.catalogue.val, _best(trainer)
     tested = one(trainer, SaveLast).path if shared or best is None else best.best_model_path
     record["tested"] = os.path.relpath(tested, cfg.run_dir)
     trainer.test(classifier, data, ckpt_path=tested, verbose=False, weights_only=True)

@@ -48,6 +48,7 @@ ALSO_RIGHT: dict[str, list] = {
 SIZES = ("model.", "clip.", "views.")  # whose numbers keep the sign that they have in conf/
 NAMED_FREELY = {"augment", "callbacks", "logger"}  # mappings whose keys are names that the user may choose
 CHOOSING = {"classes", "fraction", "fraction_seed"}  # of `data`: which part of any data set is used
+ACROSS_GROUPS = {"experiment", "recipe", "sweep", "launcher"}  # whose files set keys of other groups
 BESIDE_TARGET = {  # see build.py and build_data.py
     "data": {
         *("batch_size", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "index"),
@@ -65,7 +66,7 @@ def check_keys(cfg: DictConfig, name: str, config_dir: str) -> None:
     listed = read_listed(Path(config_dir), name)
     groups = {key for entry in listed[""]["defaults"][0] if isinstance(entry, dict) for key in entry}
     of_model = {"model", "clip"} if name == "train" else set()  # an evaluation has those of its checkpoint
-    top = (set(listed[""]) | groups | of_model) - {"defaults", "hydra", "experiment", "recipe"}
+    top = (set(listed[""]) | groups | of_model) - {"defaults", "hydra", *ACROSS_GROUPS}
     _refuse_unknown("", plain, top)
     for key, value in plain.items():
         _check_value(key, value, listed[""].get(key, []), listed)
@@ -196,7 +197,7 @@ def read_listed(config_dir: Path, name: str) -> Listed:
     """
     listed: Listed = {"": {key: [value] for key, value in _content(config_dir / f"{name}.yaml").items()}}
     for file in config_dir.glob("*/*.yaml"):
-        if file.parent.name in ("experiment", "recipe") or (file.stem == "as_trained" and name == "train"):
+        if file.parent.name in ACROSS_GROUPS or (file.stem == "as_trained" and name == "train"):
             continue
         content = {key: value for key, value in _content(file).items() if key != "defaults"}
         for path, node in content.items() if file.parent.name == "model" else [(file.parent.name, content)]:

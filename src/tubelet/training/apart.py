@@ -1,0 +1,97 @@
+"""Each job of a sweep in a process of its own: one that is killed, for want of memory say, leaves the others alone.
+
+Nothing heavy is imported here: the process that is forked must not have begun to work with torch.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from tubelet.training.json_files import write_json
+
+
+class Reported(Exception):
+    """A job failed and its error has been told and recorded; raised so that a sweep goes on and ends with code 1.
+
+    Its text is what to say at the end of the sweep.
+    """
+
+
+def interrupt(number: int, frame: object) -> None:
+    """SIGTERM ends a run as Ctrl-C does: what is half made is removed, and the record says what happened."""
+    raise KeyboardInterrupt(number)
+
+
+def run_apart(job: Callable[[], float], log_file: Path, about: dict[str, Any], reported: Reported) -> float:
+    """What `job` returns. Where the system cannot fork safely (all but Linux), it is run in this process.
+
+    log_file: in the folder of the job
+    about: what the record of a job begins with that is killed before it has one
+    reported: raised where the job failed, was killed, or was interrupted alone
+    """
+    if sys.platform != "linux":
+        return job()
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_work, args=(job, theirs, os.getpid()))
+    process.start()
+    _wait(process)
+    if process.exitcode == 0:
+        return ours.recv()
+    if process.exitcode < 0:
+        _record_killed(log_file, -process.exitcode, about)
+    raise reported
+
+
+def _work(job: Callable[[], float], result: Connection, parent: int) -> None:
+    os.setpgid(0, 0)  # so that Ctrl-C and signals to a whole group reach it once, through its parent
+    signal.signal(signal.SIGTERM, interrupt)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    try:
+        result.send(job())
+    except Reported:
+        sys.exit(1)
+    except KeyboardInterrupt as interrupted:
+        sys.exit(128 + (interrupted.args[0] if interrupted.args else signal.SIGINT))
+
+
+def _wait(process: BaseProcess) -> None:
+    """Until it has ended. A signal is passed on, to be obeyed in order, and ends this process afterwards."""
+    interrupted = None
+    while process.exitcode is None:
+        try:
+            process.join()
+        except KeyboardInterrupt as received:
+            interrupted = received
+            process.terminate()
+    if interrupted:
+        raise interrupted
+
+
+def _end_with(parent: int) -> None:
+    """A job whose sweep was killed would write into its folder beside the one that goes on there."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _record_killed(log_file: Path, number: int, about: dict[str, Any]) -> None:
+    """A record of a job that had no time to write that it failed; one that says why it ended stays as it is."""
+    path = log_file.with_name("metrics.json")
+    record = json.loads(path.read_text()) if path.exists() else about
+    error = f"ended by signal {number} ({signal.Signals(number).name})"
+    if number == signal.SIGKILL:
+        error += ", which the system sends too where memory is full"
+    if record.get("status", "running") == "running":
+        write_json(path, record | {"status": "failed", "error": error})
+    with open(log_file, "a") as file:
+        file.write(f"{error}\n")
+    print(f"error: the job in {os.path.relpath(log_file.parent)} was {error}", file=sys.stderr)

@@ -1,0 +1,140 @@
+"""A search by Optuna over overrides. Its study is one file in the folder of the sweep, with which it can go on.
+
+A trial whose job failed or was ended stays open, and is run again in its own folder when the search goes on.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import optuna
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+JOURNAL, NAME = "search.journal", "search"
+PATIENCE = 100  # points asked for in a row that were all there before, after which a space is taken to be used up
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """From Hydra's words: `interval(a,b)`, `int(interval(a,b))`, `range(a,b)` without b, `choice(a,b)`, `tag(log,...)`.
+
+    A choice is one of its words as they were typed.
+    """
+    sweep, key = override.value(), override.key_or_group
+    log = "log" in sweep.tags
+    if unknown := sweep.tags - {"log"}:
+        raise ValueError(f"{key}: tag {', '.join(sorted(unknown))} has no meaning in a search; there is: log")
+    if isinstance(sweep, IntervalSweep):
+        of = IntDistribution if isinstance(sweep.start, int) else FloatDistribution
+        return of(sweep.start, sweep.end, log=log)
+    if not isinstance(sweep, RangeSweep):
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    values = list(sweep.range())
+    if not all(isinstance(value, int) for value in values):
+        raise ValueError(f"{key}: a range of a search is of whole numbers; interval(a,b) is of others")
+    return IntDistribution(values[0], values[-1], log=log, step=values[1] - values[0] if len(values) > 1 else 1)
+
+
+def open_study(folder: Path, direction: str, seed: int, at_once: int, fixed: list[str], go_on: bool) -> optuna.Study:
+    """The study of this folder. Each part of a search draws from a seed of its own, and so no points twice.
+
+    direction: maximize or minimize; at_once: trials that run side by side; fixed: the overrides of all jobs
+    Raises ValueError where there is a study of something else, or one that nobody asked to go on with.
+    """
+    there = (folder / JOURNAL).exists()
+    if there and not go_on:
+        raise ValueError(f"{folder / JOURNAL} is of an earlier search; ckpt=last goes on with it")
+    study = optuna.create_study(storage=_storage(folder), study_name=NAME, direction=direction, load_if_exists=True)
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=at_once > 1)
+    then = study.user_attrs.get("fixed", fixed)
+    if then != fixed:
+        raise ValueError(f"ckpt=last: the search in {folder} had {then}, this one has {fixed}")
+    if study.direction.name.lower() != direction:
+        raise ValueError(
+            f"hydra.sweeper.direction={direction}, but the search in {folder} was to {study.direction.name}"
+        )
+    study.set_user_attr("fixed", fixed)
+    return study
+
+
+def _storage(folder: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+
+
+def points(study: optuna.Study) -> list[FrozenTrial]:
+    """All trials but those that would have repeated an earlier one, which alone are marked as failed."""
+    return [trial for trial in study.trials if trial.state != TrialState.FAIL]
+
+
+def ask(study: optuna.Study, space: Mapping[str, BaseDistribution], count: int) -> list[FrozenTrial]:
+    """So many trials at new points; fewer where the space seems to be used up."""
+    asked: list[FrozenTrial] = []
+    tries = 0
+    while len(asked) < count and tries < PATIENCE:
+        trial = study.ask(dict(space))
+        *earlier, new = study.trials
+        tries += 1
+        if any(new.params == other.params for other in earlier):
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            asked.append(new)
+            tries = 0
+    return asked
+
+
+def batches(trials: Iterable[FrozenTrial], size: int) -> Iterator[list[FrozenTrial]]:
+    """Trials that follow each other by number, as the jobs of one launch do."""
+    batch: list[FrozenTrial] = []
+    for trial in trials:
+        if batch and (len(batch) == size or trial.number != batch[-1].number + 1):
+            yield batch
+            batch = []
+        batch.append(trial)
+    if batch:
+        yield batch
+
+
+def tell(study: optuna.Study, trial: FrozenTrial, value: float, pruned: bool) -> None:
+    """A figure that is no number leaves the trial open."""
+    if pruned:
+        study.tell(trial.number, state=TrialState.PRUNED)
+    elif math.isfinite(value):
+        study.tell(trial.number, value)
+
+
+def told(study: optuna.Study, folder: Path) -> Iterator[str]:
+    """What came of it so far, in lines."""
+    trials = points(study)
+    num = {state: sum(trial.state == state for trial in trials) for state in TrialState}
+    counts = f"{num[TrialState.COMPLETE]} finished, {num[TrialState.PRUNED]} pruned, {num[TrialState.RUNNING]} failed"
+    yield f"search: {len(trials)} trials in {os.path.relpath(folder)}: {counts}"
+    if num[TrialState.COMPLETE]:
+        best = study.best_trial
+        yield f"best: trial {best.number}, {best.value:.4f} with {' '.join(overrides(best))}"
+
+
+def overrides(trial: FrozenTrial) -> list[str]:
+    return [f"{key}={value}" for key, value in trial.params.items()]
+
+
+def report(folder: Path, number: int, step: int, value: float, pruner: optuna.pruners.BasePruner) -> bool:
+    """Note the figure of a trial at a validation; whether the trial is to be ended.
+
+    step: number of the validation, from 1 on; one that was noted before, of a resumed run, stays as it was
+    """
+    study = optuna.load_study(storage=_storage(folder), study_name=NAME, pruner=pruner)
+    frozen = study.trials[number]
+    trial = optuna.trial.Trial(study, frozen._trial_id)
+    if step not in frozen.intermediate_values:
+        trial.report(value, step)
+    return trial.should_prune()

@@ -1,0 +1,95 @@
+"""A search: its space, its points, and what it does after an interruption. Needs Optuna, of the extra `search`."""
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+
+optuna = pytest.importorskip("optuna")
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
+from optuna.trial import TrialState  # noqa: E402
+
+from tubelet.training.pruning import Pruning  # noqa: E402
+from tubelet.training.search import ask, batches, distribution, open_study, points, report, tell, told  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+LR = {"optim.lr": FloatDistribution(1e-5, 1e-2, log=True)}
+
+
+def parsed(override):
+    return distribution(OverridesParser.create().parse_override(override))
+
+
+def study_in(folder, fixed=("seed=3",), go_on=False):
+    return open_study(folder, "maximize", seed=5, at_once=1, fixed=list(fixed), go_on=go_on)
+
+
+def test_the_space_is_written_in_hydras_words():
+    assert parsed("a=interval(1,2.5)") == FloatDistribution(1.0, 2.5)
+    assert parsed("a=tag(log,interval(1e-5,1e-2))") == FloatDistribution(1e-5, 1e-2, log=True)
+    assert parsed("a=int(interval(1,8))") == IntDistribution(1, 8)
+    assert parsed("a=range(2,9,3)") == IntDistribution(2, 8, step=3)  # 2, 5, 8
+    assert parsed("a=choice(x,[1,2],5)") == CategoricalDistribution(["x", "[1,2]", "5"])
+    with pytest.raises(ValueError, match="a: tag logarithmic has no meaning in a search; there is: log"):
+        parsed("a=tag(logarithmic,interval(1,2))")
+
+
+def test_a_search_that_goes_on_asks_for_other_points_in_folders_of_its_own(tmp_path):
+    first = study_in(tmp_path)
+    for trial in ask(first, LR, 4):
+        tell(first, trial, 0.25 + trial.number / 8, pruned=trial.number == 1 and report_once(tmp_path))
+    again = study_in(tmp_path, go_on=True)
+    asked = ask(again, LR, 4)
+    assert [trial.number for trial in asked] == [4, 5, 6, 7]
+    assert len({trial.params["optim.lr"] for trial in points(again)}) == 8
+    lines = list(told(again, tmp_path))
+    assert lines[0].endswith("3 finished, 1 pruned, 4 failed")
+    assert lines[1].startswith("best: trial 3, 0.6250 with optim.lr=")
+
+
+def report_once(folder):
+    report(folder, 1, 1, 0.25, optuna.pruners.NopPruner())
+    return True
+
+
+def test_a_search_is_gone_on_with_only_when_asked_and_with_the_same_overrides(tmp_path):
+    ask(study_in(tmp_path), LR, 1)
+    with pytest.raises(ValueError, match="is of an earlier search; ckpt=last goes on with it"):
+        study_in(tmp_path)
+    with pytest.raises(ValueError, match=r"had \['seed=3'\], this one has \['seed=4'\]"):
+        study_in(tmp_path, fixed=["seed=4"], go_on=True)
+
+
+def test_no_point_is_asked_for_twice_and_a_small_space_ends_the_search(tmp_path):
+    study = study_in(tmp_path)
+    asked = ask(study, {"a": IntDistribution(1, 3)}, 5)
+    assert sorted(trial.params["a"] for trial in asked) == [1, 2, 3]
+    assert len(points(study)) == 3
+
+
+def test_a_launch_has_trials_that_follow_each_other(tmp_path):
+    trials = ask(study_in(tmp_path), LR, 7)
+    chosen = [trial for trial in trials if trial.number != 2]
+    assert [[trial.number for trial in batch] for batch in batches(chosen, 3)] == [[0, 1], [3, 4, 5], [6]]
+
+
+def test_a_trial_worse_than_the_median_of_finished_ones_is_ended(tmp_path):
+    study = study_in(tmp_path)
+    ask(study, LR, 4)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1)
+    for number, value in enumerate((0.2, 0.4, 0.6)):
+        assert not report(tmp_path, number, 1, value, pruner)
+        study.tell(number, value)
+    assert report(tmp_path, 3, 1, 0.3, pruner)  # the median is 0.4
+    assert study.trials[3].state == TrialState.RUNNING
+    assert report(tmp_path, 3, 1, 0.9, pruner)  # of a resumed run: the first figure stays
+    assert study.trials[3].intermediate_values == {1: 0.3}
+
+
+def test_pruning_is_for_the_jobs_of_a_search(tmp_path):
+    with pytest.raises(ValueError, match=r"callbacks.prune is for the jobs of a search, such as sweep=optuna_lr"):
+        Pruning(str(tmp_path / "0"), "val/top1", startup_trials=1, warmup=0)
+
+
+def test_hydra_finds_the_sweeper():
+    assert "hydra_plugins.tubelet_search.Search" in Plugins.instance().class_name_to_class
