@@ -127,6 +127,15 @@ def test_videos_of_classes_with_an_up_and_a_down_are_not_turned_upside_down(name
             with_true_labels({"over": flip}, ["jumps", name])
 
 
+@pytest.mark.parametrize("turn", [v2.RandomRotation([180, 180]), v2.RandomAffine(100), transforms.RandomRotation(91)])
+def test_turns_by_more_than_a_right_angle_are_refused_where_a_class_has_a_side(turn: nn.Module):
+    for name in ("moves_left", "moves_up"):
+        with pytest.raises(ValueError, match=f"augment.turn turns videos by more than 90 degrees, of which '{name}'"):
+            with_true_labels({"turn": turn}, ["jumps", name])
+    assert with_true_labels({"turn": turn}, ["jumps", "runs"]) == {"turn": turn}
+    assert list(with_true_labels({"turn": v2.RandomRotation(30)}, ["jumps", "moves_up"])) == ["turn"]
+
+
 def test_vertical_flips_stay_where_no_class_has_an_up_or_a_down():
     augment = {"upside_down": v2.RandomVerticalFlip()}
     assert with_true_labels(augment, ["moves_left", "moves_right", "erupts"]) == augment

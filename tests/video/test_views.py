@@ -212,3 +212,23 @@ def test_test_views_keep_the_label():
 def test_repeats_that_are_no_number_of_clips_are_refused(repeats: float):
     with pytest.raises(ValueError, match=f"data.repeats={repeats} is not a whole number of at least 1"):
         TrainingView(DENSE, {}, repeats)
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (
+            v2.ToDtype(torch.float32, scale=True),
+            r"augment.mine gives torch.float32 of shape .*; a transform of a clip gives",
+        ),
+        (
+            v2.Normalize([0.5] * 3, [0.2] * 3),
+            r"augment.mine, of clips in uint8 \(T, C, H, W\): Input tensor should be a float",
+        ),
+        (v2.RandomCrop(64), r"augment.mine, of clips in uint8 \(T, C, H, W\): Required crop size \(64, 64\) is larger"),
+        (v2.Lambda(lambda frames: frames[0]), r"augment.mine gives torch.uint8 of shape \(3, 6, 8\)"),
+    ],
+)
+def test_a_transform_that_does_not_fit_is_named(transform: nn.Module, message: str):
+    with pytest.raises(ValueError, match=message):
+        training({"mine": transform}).transform(coordinates(6, 8), 0)

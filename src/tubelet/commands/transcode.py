@@ -144,7 +144,9 @@ def _measure(data: Data, encoding: "Encoding", told: argparse.Namespace) -> "Mea
 
     options = ReadOptions(data.short_side, told.seconds)
     check_reader(data.reader, options)
-    known = {path: data.known.get(path) for path in spread(data.paths, NUM_VIDEOS)}
+    sample = spread(data.paths, NUM_VIDEOS)
+    print(f"measuring: {len(sample)} of {len(data.paths)} videos are re-encoded, and read before and after", flush=True)
+    known = {path: data.known.get(path) for path in sample}
     with tempfile.TemporaryDirectory(prefix="tubelet_transcode_") as folder:
         work = ReadBoth(folder, encoding, data.sampling, data.reader, known, options)
         return measure(data.paths, work, told.num_workers, told.seconds)

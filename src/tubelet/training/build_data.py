@@ -148,5 +148,6 @@ def build_training_data(cfg: DictConfig, catalogue: Catalogue, augment: Mapping[
         raise ValueError(
             f"optim.total_batch={total} is more than the {clips} clips of {num_videos} training videos; "
             f"set it to at most {clips}, with a data.batch_size that divides it"
+            + (f" (the recipe set it: {cfg.follows}; recipe=none takes the defaults)" if cfg.follows else "")
         )
     return build_data(cfg, catalogue, augment, step=max(total // repeats, 1))

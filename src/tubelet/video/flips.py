@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import RandomHorizontalFlip, RandomVerticalFlip, v2
+from torchvision.transforms import RandomAffine, RandomHorizontalFlip, RandomRotation, RandomVerticalFlip, v2
 from torchvision.transforms.v2 import functional as F
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ UPRIGHT = re.compile(
 )
 FLIPS = (v2.RandomHorizontalFlip, RandomHorizontalFlip)
 UPSIDE_DOWN = (v2.RandomVerticalFlip, RandomVerticalFlip)
+TURNS = (v2.RandomRotation, v2.RandomAffine, RandomRotation, RandomAffine)
 OPPOSITE = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
 
 
@@ -88,6 +89,12 @@ def with_true_labels(augment: Mapping[str, nn.Module], classes: Sequence[str]) -
     if turned and upright:
         raise ValueError(
             f"augment.{turned[0]} turns videos upside down, of which {upright!r} stops being true; leave it out"
+        )
+    whirled = [key for key, one in augment.items() if isinstance(one, TURNS) and max(map(abs, one.degrees)) > 90]
+    told = upright or next(filter(SIDED.search, classes), None)
+    if whirled and told:
+        raise ValueError(
+            f"augment.{whirled[0]} turns videos by more than 90 degrees, of which {told!r} stops being true; at most 90"
         )
     hidden = [key for key, one in augment.items() if key not in flips and _holds_flip(one)]
     if hidden and (twins or alone):

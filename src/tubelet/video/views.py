@@ -21,7 +21,7 @@ class TrainingView:
     def __init__(self, sampling: Sampling, augment: Mapping[str, nn.Module], repeats: int = 1):
         if not isinstance(repeats, int) or repeats < 1:
             raise ValueError(f"data.repeats={repeats} is not a whole number of at least 1")
-        self.sampling, self.transforms, self.repeats = sampling, list(augment.values()), repeats
+        self.sampling, self.transforms, self.repeats = sampling, dict(augment), repeats
 
     def sample(self, num_frames: int, fps: float, generator: Generator) -> Tensor:
         """Frames of the video, and how many a second -> frame numbers (1, T)."""
@@ -36,11 +36,21 @@ class TrainingView:
         return torch.stack(views), list(labels)
 
     def _augmented(self, frames: Tensor, label: int) -> tuple[Tensor, int]:
-        for transform in self.transforms:
-            if isinstance(transform, LabelledFlip):
-                frames, label = transform(frames, label)
-            else:
-                frames = transform(frames)
+        for key, transform in self.transforms.items():
+            try:
+                if isinstance(transform, LabelledFlip):
+                    frames, label = transform(frames, label)
+                else:
+                    frames = transform(frames)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(
+                    f"augment.{key}, of clips in uint8 (T, C, H, W): {str(error).splitlines()[0]}"
+                ) from error
+            if frames.dtype != torch.uint8 or frames.ndim != 4:
+                raise ValueError(
+                    f"augment.{key} gives {frames.dtype} of shape {tuple(frames.shape)}; a transform of a clip gives "
+                    "uint8 (T, C, H, W), and the device makes floats of it, normalised by clip.mean and clip.std"
+                )
         return frames, label
 
 
