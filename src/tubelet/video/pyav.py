@@ -9,6 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import torch
+from av import library_versions
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
@@ -28,7 +29,7 @@ Frame = av.VideoFrame
 
 
 def pyav_version() -> str:
-    return f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
+    return f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, library_versions['libavcodec']))}"
 
 
 @contextmanager
