@@ -45,7 +45,7 @@ def test_a_sweep_outlives_a_crash_and_a_kill_and_goes_on_with_these_two_jobs(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.getenv("PYTHONPATH")])]))
     jobs = tmp_path / "jobs.json"
     trouble = f"+callbacks.trouble={{_target_: ended.Trouble, jobs: {jobs}}}"
-    command = ["-m", *SMALL, f"data.root={motion_root}", "seed=4,5,6", "hydra.sweep.dir=sweep", trouble]
+    command = ["-m", *SMALL, f"data.root={motion_root.parent / 'few'}", "seed=4,5,6", "hydra.sweep.dir=sweep", trouble]
     jobs.write_text('{"0": "crash", "1": "kill"}')
     process = run_script("train.py", *command, cwd=tmp_path, check=False)
     assert process.returncode == 1
@@ -65,7 +65,7 @@ def test_a_sweep_outlives_a_crash_and_a_kill_and_goes_on_with_these_two_jobs(
 def test_a_search_goes_on_in_its_folder_up_to_a_total_of_trials(motion_root, tmp_path, run_script):
     pytest.importorskip("optuna")
     prune = ["callbacks.prune.startup_trials=1", "callbacks.prune.warmup=0"]
-    command = ["sweep=optuna_lr", *SMALL, *prune, f"data.root={motion_root}", "hydra.sweep.dir=sweep"]
+    command = ["sweep=optuna_lr", *SMALL, *prune, f"data.root={motion_root.parent / 'few'}", "hydra.sweep.dir=sweep"]
     run_script("train.py", *command, "hydra.sweeper.trials=1", cwd=tmp_path)
     process = run_script("train.py", *command, "hydra.sweeper.trials=2", "ckpt=last", cwd=tmp_path)
     assert "search: 2 trials in sweep: " in process.stdout
@@ -80,7 +80,7 @@ def test_a_killed_job_of_submitit_is_recorded_and_the_other_finishes(motion_root
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.getenv("PYTHONPATH")])]))
     (tmp_path / "jobs.json").write_text('{"0": "kill"}')
     trouble = f"+callbacks.trouble={{_target_: ended.Trouble, jobs: {tmp_path / 'jobs.json'}}}"
-    command = ["-m", *SMALL, f"data.root={motion_root}", "seed=4,5", "hydra.sweep.dir=sweep", trouble]
+    command = ["-m", *SMALL, f"data.root={motion_root.parent / 'few'}", "seed=4,5", "hydra.sweep.dir=sweep", trouble]
     process = run_script("train.py", *command, "launcher=submitit_local", cwd=tmp_path, check=False)
     assert process.returncode == 1
     assert [record["status"] for record in records_of(tmp_path / "sweep", 2)] == ["failed", "finished"]

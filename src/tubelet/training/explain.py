@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import yaml
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -72,7 +73,8 @@ def _quoted(value: str) -> str:
 def _without_value(word: str, config_dir: str) -> str:
     """Of a word that is no override, such as the name of a model alone."""
     choices = {path.stem: f"{path.parent.name}={path.stem}" for path in Path(config_dir).glob("*/*.yaml")}
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.8)
+    keys = yaml.safe_load(Path(config_dir, "train.yaml").read_text())
+    close = [] if word in keys else difflib.get_close_matches(word, choices, n=1, cutoff=0.8)
     return f"{word} is not key=value; {f'did you mean {choices[close[0]]}?' if close else 'such as seed=1'}"
 
 
