@@ -4,7 +4,10 @@ import csv
 import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -153,3 +156,12 @@ def test_a_job_on_two_ranks_that_fails_leaves_the_rest_of_the_sweep_alone(both, 
     records = [json.loads((tmp_path / f"sweep/{job}/metrics.json").read_text()) for job in (0, 1)]
     assert [record["status"] for record in records] == ["failed", "finished"]
     assert "broken.mp4: cannot open" in process.stderr
+
+
+def test_a_rank_whose_parent_is_gone_ends_also_where_nobody_reads_what_it_says():
+    read, write = os.pipe()
+    command = [sys.executable, "-c", "from tubelet.training.ranks import _end_with; _end_with(parent=-1)"]
+    with subprocess.Popen(command, stderr=write) as process:
+        os.close(write)
+        os.close(read)
+        assert process.wait(60) == -signal.SIGKILL

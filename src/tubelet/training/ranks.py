@@ -123,7 +123,8 @@ def _end_with(parent: int) -> None:
     """Ends this rank where rank 0 was killed: it may wait for an answer that nobody gives any more."""
     while os.getppid() == parent:
         time.sleep(1.0)
-    print(f"error: rank {rank_zero_only.rank}: rank 0 is gone; ended", file=sys.stderr, flush=True)
+    with suppress(OSError):  # whoever read what this rank says may be gone as well
+        print(f"error: rank {rank_zero_only.rank}: rank 0 is gone; ended", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)  # the main thread may sit in a call that nothing else ends
 
 
