@@ -22,7 +22,7 @@ def tried(motion_root, tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="tubelet")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/train.log").touch()
-    hours = dry_run(config(motion_root.parent / "dry", tmp_path / "run"), ["dry_run=true"])
+    hours = dry_run(config(motion_root.parent / "dry", tmp_path / "run"), ["dry_run=true"]).hours
     return hours, [line.strip() for line in caplog.messages], tmp_path
 
 
@@ -43,7 +43,8 @@ def test_a_table_tells_what_the_run_would_take_and_nothing_is_left(tried):
 
 
 def test_the_estimate_adds_up_all_batches_of_training_validation_and_test():
-    found = Estimate(0.02, 0.08, batches=300, clips=16, val_time=0.5, val_batches=40, test_batches=9, devices=2)
+    sizes = {"batches": 300, "clips": 16, "val_batches": 40, "test_batches": 9, "devices": 2}
+    found = Estimate(0.02, 0.08, val_time=0.5, peak_memory=None, **sizes)
     assert found.parts == pytest.approx({"training": 30.0, "validation": 20.0, "test": 4.5})
     assert found.hours == pytest.approx(54.5 / 3600)
     assert found.rows() == {

@@ -70,6 +70,16 @@ class Estimate:
     val_batches: int
     test_batches: int
     devices: int
+    peak_memory: float | None  # MiB, of this rank
+
+    @property
+    def clips_per_second(self) -> float:
+        return self.clips / (self.data_time + self.step_time)
+
+    @property
+    def waiting(self) -> float:
+        """Share of the training time."""
+        return self.data_time / (self.data_time + self.step_time)
 
     @property
     def parts(self) -> dict[str, float]:
@@ -85,13 +95,12 @@ class Estimate:
         return sum(self.parts.values()) / 3600
 
     def rows(self) -> dict[str, str]:
-        batch = self.data_time + self.step_time
         parts = ", ".join(f"{name} {told_time(seconds)}" for name, seconds in self.parts.items())
         return {
             "whole run": f"{told_time(3600 * self.hours)}: {parts}",
             "device-hours": f"{self.devices * self.hours:.3g} ({self.devices} devices)",
-            "speed": f"{self.clips / batch:.4g} training clips/s",
-            "waiting for data": f"{100 * self.data_time / batch:.0f} % of the training time",
+            "speed": f"{self.clips_per_second:.4g} training clips/s",
+            "waiting for data": f"{100 * self.waiting:.0f} % of the training time",
         }
 
 
@@ -102,8 +111,8 @@ def told_time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def dry_run(cfg: DictConfig, overrides: list[str]) -> float:
-    """Try the run out, print a table, remove the folder. Returns the hours that the whole run would take.
+def dry_run(cfg: DictConfig, overrides: list[str]) -> Estimate:
+    """Try the run out, print a table, remove the folder.
 
     Raises ValueError where the folder holds a run.
     """
@@ -115,8 +124,7 @@ def dry_run(cfg: DictConfig, overrides: list[str]) -> float:
         with children_run("dry_run", cfg.run_dir):
             trainer.fit(classifier, data)
     found = estimate(cfg, classifier, data, trainer)
-    memory = peak_memory_mib(trainer.strategy.root_device)
-    rows = found.rows() | {"peak memory": f"{memory} MiB on {trainer.strategy.root_device}, of this rank"}
+    rows = found.rows() | {"peak memory": f"{found.peak_memory} MiB on {trainer.strategy.root_device}, of this rank"}
     rows["learning rate"] = classifier.optim.told()
     log.info("")
     log.info("dry run of %d steps of %d clips:", STEPS, cfg.optim.total_batch)
@@ -124,7 +132,7 @@ def dry_run(cfg: DictConfig, overrides: list[str]) -> float:
         log.info("  %-17s %s", name, told)
     if is_first_rank():
         remove(Path(cfg.run_dir))
-    return found.hours
+    return found
 
 
 def short_trainer(cfg: DictConfig) -> L.Trainer:
@@ -159,6 +167,7 @@ def estimate(cfg: DictConfig, classifier: Classifier, data: VideoData, trainer: 
         val_batches=validations * val,
         test_batches=test * cfg.views.clips * cfg.views.crops,
         devices=trainer.world_size,
+        peak_memory=peak_memory_mib(trainer.strategy.root_device),
     )
 
 

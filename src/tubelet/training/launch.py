@@ -119,7 +119,7 @@ def _train(cfg: DictConfig) -> float:
 
         log.info(told(cfg.follows, choices))
         if cfg.dry_run:
-            return dry_run(cfg, overrides)
+            return dry_run(cfg, overrides).hours
         return result_of(train(cfg, overrides))
 
     return _run(job, cfg, "train")
