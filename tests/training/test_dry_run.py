@@ -2,11 +2,12 @@
 
 import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from tubelet.training import dry_run as dry
-from tubelet.training.dry_run import Estimate, dry_run, limited, told_time
+from tubelet.training.dry_run import Estimate, dry_run, limited, num_validations, told_time
 from tubelet.training.launch import compose_config
 
 SMALL = ["experiment=demo", "data.train=64", "data.val=24", "data.test=16", "data.batch_size=4", "model.depth=1"]
@@ -88,3 +89,12 @@ def test_what_a_user_keeps_in_the_folder_stays(tmp_path):
 def test_a_resume_has_no_dry_run():
     with pytest.raises(ValueError, match=r"dry_run=true resumes nothing; leave out ckpt=a.ckpt"):
         compose_config("train", ["experiment=demo", "dry_run=true", "ckpt=a.ckpt", "run_dir=x"])
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs", "expected"),
+    [(None, 1, 5), (None, 2, 2), (0.5, 1, 10), (4, 1, 10), (4, None, 13), (15, None, 3), ("00:01:00:00", 1, 5)],
+)
+def test_validations_are_counted_as_lightning_takes_its_intervals(every, epochs, expected):
+    trainer = SimpleNamespace(val_check_interval=every, check_val_every_n_epoch=epochs)
+    assert num_validations(53, 10, trainer) == expected  # batches, of which an epoch has 10

@@ -152,16 +152,17 @@ def short_trainer(cfg: DictConfig) -> L.Trainer:
 
 
 def estimate(cfg: DictConfig, classifier: Classifier, data: VideoData, trainer: L.Trainer) -> Estimate:
-    """A view of the test takes what one of validation does, of which one comes every check_val_every_n_epoch epochs."""
+    """A view of the test takes what one of validation does."""
     steps, of_run = classifier.steps_per_epoch(), cfg.trainer
     num_steps = min(n for n in (of_run.max_steps, steps * (of_run.max_epochs or 0)) if n > 0)
-    validations = num_steps // steps // (of_run.check_val_every_n_epoch or 1)
+    accumulated = trainer.accumulate_grad_batches
+    validations = num_validations(num_steps * accumulated, steps * accumulated, of_run)
     at_once = trainer.world_size * data.eval_batch_size
     val = limited(math.ceil(len(data.catalogue.val) / at_once), of_run.limit_val_batches)
     test = limited(math.ceil(len(data.catalogue.test) / at_once), of_run.limit_test_batches)
     return Estimate(
         **one(trainer, Waiting).times,
-        batches=num_steps * trainer.accumulate_grad_batches,
+        batches=num_steps * accumulated,
         clips=data.batch_size * cfg.data.repeats * trainer.world_size,
         val_time=statistics.median(one(trainer, Validated).batches),
         val_batches=validations * val,
@@ -169,6 +170,16 @@ def estimate(cfg: DictConfig, classifier: Classifier, data: VideoData, trainer: 
         devices=trainer.world_size,
         peak_memory=peak_memory_mib(trainer.strategy.root_device),
     )
+
+
+def num_validations(batches: int, of_epoch: int, trainer: DictConfig) -> int:
+    """In so many training batches, of which an epoch has `of_epoch`. An interval of time counts as an epoch."""
+    every, epochs = trainer.val_check_interval, trainer.check_val_every_n_epoch
+    if isinstance(every, float):
+        every = max(int(of_epoch * every), 1)
+    elif not isinstance(every, int):
+        every = of_epoch
+    return batches // every if epochs is None else batches // of_epoch // epochs * (of_epoch // every)
 
 
 def limited(batches: int, limit: float | None) -> int:

@@ -33,10 +33,19 @@ class AtomicCheckpoints(TorchCheckpointIO):
         os.replace(partial, path)
 
 
+def validates_after(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether a validation follows this batch, by `trainer.val_check_interval` in batches or shares of an epoch."""
+    if not isinstance(trainer.val_check_batch, int):  # an interval of time
+        return False
+    of_epochs = trainer.check_val_every_n_epoch is not None
+    batches = batch_idx if of_epochs else trainer.fit_loop.total_batch_idx
+    return (batches + 1) % trainer.val_check_batch == 0
+
+
 class SaveLast(L.Callback):
     """Keeps `last.ckpt` current, and ends a run cleanly on Ctrl-C or SIGTERM: after the step under way, and saved.
 
-    Within a validation, and between the last step of an epoch and its validation, one process ends without saving: a
+    Within a validation, and between the step before it and the validation, one process ends without saving: a
     checkpoint from there would be resumed without that validation. Several end after it, since they must agree.
 
     dirpath: the folder of the checkpoint
@@ -78,7 +87,7 @@ class SaveLast(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs, batch, batch_idx: int) -> None:
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches  # gradients are not in a checkpoint
-        if between_steps or batch_idx + 1 >= trainer.num_training_batches:
+        if between_steps or batch_idx + 1 >= trainer.num_training_batches or validates_after(trainer, batch_idx):
             return
         asked = self._asked(trainer)
         if asked or trainer.global_step % self.every_n_steps == 0:
