@@ -81,12 +81,9 @@ def test_each_job_is_a_run_of_its_own_in_the_group_of_its_sweep(sweep):
     runs = [Offline(folder / str(job)) for job in range(2)]
     assert [run.run.run_id for run in runs] == [(folder / f"{job}/run_id").read_text().strip() for job in range(2)]
     assert runs[0].run.run_id != runs[1].run.run_id
-    for run in runs:
-        assert (run.run.run_group, run.run.job_type, run.run.display_name) == (
-            "night",
-            "train",
-            "vivit_joint_tiny_motion",
-        )
+    for job, run in enumerate(runs):
+        told = run.run.run_group, run.run.job_type, run.run.display_name
+        assert told == ("night", "train", f"vivit_joint_tiny_motion {job}")
         assert list(run.run.tags) == ["small", "cpu"]
         assert run.exit_codes == [0]
 
@@ -95,8 +92,8 @@ def test_the_config_of_a_run_is_its_config_yaml_with_the_version_of_the_code(swe
     for job in range(2):
         config = Offline(sweep[0] / str(job)).config
         record = json.loads((sweep[0] / f"{job}/metrics.json").read_text())
-        code = {"git": config.pop("git"), "versions": config.pop("versions")}
-        assert code == {"git": record["git"], "versions": record["versions"]}
+        for name in ("git", "versions", "overrides"):
+            assert config.pop(name) == record[name]
         del config["_wandb"]  # what the package says of itself
         assert config == yaml.safe_load((sweep[0] / f"{job}/config.yaml").read_text())
         assert config["seed"] == job

@@ -107,7 +107,7 @@ def _train(cfg: DictConfig) -> float:
     choices = hydra_config.runtime.choices
     cfg.name = cfg.name or f"{mechanism(choices.model)}_{choices.data}"
     if hydra_config.mode == RunMode.MULTIRUN:
-        _group(cfg, Path(hydra_config.sweep.dir).name)
+        _sorted_in_wandb(cfg, Path(hydra_config.sweep.dir).name, Path(hydra_config.runtime.output_dir).name)
     if cfg.ckpt == LAST:  # of a job of a sweep; for a single run it has become a path
         cfg.ckpt, result = go_on(Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
         if result is not None:
@@ -125,11 +125,13 @@ def _train(cfg: DictConfig) -> float:
     return _run(job, cfg, "train")
 
 
-def _group(cfg: DictConfig, sweep: str) -> None:
-    """The jobs of a sweep are one group in W&B, unless they were given another."""
+def _sorted_in_wandb(cfg: DictConfig, sweep: str, job: str) -> None:
+    """The jobs of a sweep are one group in W&B, and have its numbers in their names, unless they were given others."""
     for logger in (cfg.logger or {}).values():
-        if logger and "group" in logger and logger.group is None:
-            logger.group = sweep
+        if logger and "group" in logger:
+            logger.group = logger.group or sweep
+            if logger.name == cfg.name:
+                logger.name = f"{cfg.name} {job}"
 
 
 def _evaluate(cfg: DictConfig) -> float:

@@ -42,15 +42,15 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
     catalogue = begin(cfg)
     if cfg.ckpt:
         _prepare_resume(cfg, catalogue)
-    about = {"name": cfg.name, "recipe": cfg.follows, "overrides": overrides, "resumed_from": cfg.ckpt}
-    with recorded(cfg.run_dir, **about) as record:
+    begun = {"name": cfg.name, "recipe": cfg.follows, "overrides": overrides, "resumed_from": cfg.ckpt}
+    with recorded(cfg.run_dir, **begun) as record:
         trainer_of = partial(build.build_trainer, progress_bar=sys.stderr.isatty())
         classifier, data, trainer = assemble(cfg, catalogue, record, trainer_of)
         try:
             for logger in trainer.loggers:
                 if not isinstance(logger, L.pytorch.loggers.CSVLogger):
-                    code = {"git": record["git"], "versions": record["versions"]}
-                    logger.log_hyperparams(classifier.record["config"] | code)
+                    about = {name: record[name] for name in ("overrides", "git", "versions")}
+                    logger.log_hyperparams(classifier.record["config"] | about)
             with children_run("train", cfg.run_dir):
                 _fit(classifier, data, trainer, cfg, record)
                 if record["status"] != PRUNED:
