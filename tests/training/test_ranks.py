@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -104,6 +105,31 @@ def test_ranks_that_srun_starts_train_as_those_that_lightning_starts(both, motio
     assert (tmp_path / "log.txt").read_text().count("\ntraining: ") == 1  # the second rank is quiet
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_what_slurm_sends_before_a_jobs_time_is_over_saves_and_ends_it_with_nothing_but_last_ckpt(
+    number, motion_root, tmp_path, monkeypatch
+):
+    for name, value in {"JOB_ID": "20012", "JOB_NAME": "train", "NTASKS": "1", "NTASKS_PER_NODE": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    for name in ("NODEID", "PROCID", "LOCALID"):
+        monkeypatch.setenv(f"SLURM_{name}", "0")
+    saving = ["trainer=cpu", "data.batch_size=4", "callbacks.last.every_n_steps=1", "trainer.max_epochs=200"]
+    with start(tmp_path, *PLAIN, *saving, f"data.root={motion_root}", "run_dir=run") as process:
+        while not (tmp_path / "run/checkpoints/previous.ckpt").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["status"] == "interrupted"
+    assert {path.name for path in tmp_path.rglob("*.ckpt")} <= {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert 1 < checkpoint["global_step"] < 600
+
+
+def test_each_rank_draws_for_itself(both):
+    states = torch.load(both[1] / "checkpoints/last.ckpt", weights_only=True)["generators"]
+    assert not torch.equal(states[0]["cpu"], states[1]["cpu"])
+
+
 def test_two_ranks_write_one_set_of_files_and_count_every_video_once(both):
     one, two = (json.loads((folder / "metrics.json").read_text()) for folder in both)
     assert two["status"] == "finished"
@@ -165,3 +191,30 @@ def test_a_rank_whose_parent_is_gone_ends_also_where_nobody_reads_what_it_says()
         os.close(write)
         os.close(read)
         assert process.wait(60) == -signal.SIGKILL
+
+
+WAITING = """
+import sys, threading
+from pathlib import Path
+from unittest.mock import Mock
+from tubelet.training import ranks
+ended = threading.Event()
+ended.wait = lambda seconds: False  # the job goes on for ever
+ranks._watch([Mock(poll=lambda: 7, returncode=7)], ended, sys.argv[1])
+"""
+
+
+def test_a_first_rank_that_waits_for_one_that_is_gone_records_it_and_ends_also_where_nobody_reads_what_it_says(
+    tmp_path,
+):
+    (tmp_path / "metrics.json").write_text('{"status": "running"}')
+    read, write = os.pipe()
+    with subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path)], stderr=write) as process:
+        os.close(write)
+        os.close(read)
+        assert process.wait(60) == -signal.SIGKILL
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert (record["status"], record["error"]) == (
+        "failed",
+        "another rank ended with code 7, and this one waited for it",
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -120,13 +121,18 @@ def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
     return make_trainer(cfg, callbacks, loggers, progress_bar)
 
 
+def _cluster() -> list[SLURMEnvironment]:
+    """On SLURM, without what Lightning would do on SIGUSR1: save in the middle of a step, and resume without asking."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
 def make_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list, progress_bar: bool) -> L.Trainer:
     """What it accumulates is set by the caller."""
     return build(
         cfg.trainer,
         logger=loggers or False,
         callbacks=callbacks,
-        plugins=[AtomicCheckpoints(), *(cfg.trainer.plugins or [])],
+        plugins=[AtomicCheckpoints(), *_cluster(), *(cfg.trainer.plugins or [])],
         gradient_clip_val=cfg.optim.clip_norm,
         enable_progress_bar=cfg.trainer.enable_progress_bar and progress_bar,
         enable_model_summary=False,

@@ -102,8 +102,9 @@ def _watch(children: list[subprocess.Popen], job_ended: threading.Event, run_dir
             from tubelet.training.record import write_failed  # which imports this file
 
             told = f"another rank ended with code {gone[0]}, and this one waited for it"
-            print(f"error: {told}; ended", file=sys.stderr)
-            write_failed(Path(run_dir), told)
+            with suppress(OSError):  # a disk may be full, and whoever read what is printed gone
+                write_failed(Path(run_dir), told)
+                print(f"error: {told}; ended", file=sys.stderr, flush=True)
             for child in children:
                 child.kill()
             os.kill(os.getpid(), signal.SIGKILL)

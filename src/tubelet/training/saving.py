@@ -1,5 +1,6 @@
 """When checkpoints are written, and how: whole or not at all, also when a signal ends the run."""
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -10,10 +11,16 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from tubelet.training.last import NEWEST, PREVIOUS
 from tubelet.training.resume import recount
+from tubelet.video.dataset import sample_seed
 
+log = logging.getLogger(__name__)
+# What ends a run cleanly. SLURM and submitit send SIGUSR1 or SIGUSR2 some time before they end a job.
+ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+OF_RANK = -1000  # in the place of a view: what a rank draws for itself
 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there: a kill never leaves half a file under its name.
@@ -43,7 +50,7 @@ def validates_after(trainer: L.Trainer, batch_idx: int) -> bool:
 
 
 class SaveLast(L.Callback):
-    """Keeps `last.ckpt` current, and ends a run cleanly on Ctrl-C or SIGTERM: after the step under way, and saved.
+    """Keeps `last.ckpt` current, and ends a run cleanly on a signal of ASKING: after the step under way, and saved.
 
     Within a validation, and between the step before it and the validation, one process ends without saving: a
     checkpoint from there would be resumed without that validation. Several end after it, since they must agree.
@@ -57,6 +64,7 @@ class SaveLast(L.Callback):
         self.received: int | None = None  # the signal that asked for the end
         self._generators: list[dict] = []
         self._handlers: dict[int, Any] = {}
+        self._ranks: dist.ProcessGroup | None = None  # asked on the CPU: an answer from a GPU would wait for its steps
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict) -> None:
         own = {
@@ -74,12 +82,22 @@ class SaveLast(L.Callback):
             recount(checkpoint["loops"]["fit_loop"], trainer.datamodule.batch_size, trainer.world_size)
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.global_rank < len(self._generators):  # a resume on more ranks has no state for the new ones
-            own = self._generators[trainer.global_rank]
-            torch.set_rng_state(own["cpu"])
-            if torch.cuda.is_available() and len(own["cuda"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(own["cuda"])
-        self._handlers = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        rank = trainer.global_rank
+        if rank < len(self._generators):  # a resume on more ranks has no state for the new ones
+            self._restore(**self._generators[rank])
+        elif rank > 0:  # all ranks began with the same seed, and would drop the same
+            torch.manual_seed(sample_seed(torch.initial_seed(), trainer.global_step, rank, OF_RANK))
+        if trainer.world_size > 1:
+            self._ranks = dist.new_group(backend="gloo")
+        self._handlers = {s: signal.signal(s, self._note) for s in ASKING}
+
+    def _restore(self, cpu: Tensor, cuda: list[Tensor]) -> None:
+        torch.set_rng_state(cpu)
+        here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if len(cuda) == here:
+            torch.cuda.set_rng_state_all(cuda)
+        else:
+            log.warning("resumed with %d GPUs, saved with %d: their generators begin anew", here, len(cuda))
 
     def _note(self, number: int, frame: Any) -> None:
         self.received = number
@@ -106,7 +124,10 @@ class SaveLast(L.Callback):
 
     def _asked(self, trainer: L.Trainer) -> bool:
         """Whether any rank was asked to end; every rank must call it."""
-        return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
+        asked = torch.tensor(self.received is not None, dtype=torch.int32)
+        if trainer.world_size > 1:
+            dist.all_reduce(asked, group=self._ranks)
+        return bool(asked)
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         for number, handler in self._handlers.items():
