@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from tubelet.training import build
 from tubelet.training.classifier import Classifier
-from tubelet.training.launch import compose_config, quieten
+from tubelet.training.launch import compose_config, quieten, told_in_one_line
 from tubelet.training.speed import speed_up
 from tubelet.training.train import assemble, close_loggers
 from tubelet.video.annotations import Catalogue, Video
@@ -127,6 +127,11 @@ def batches(cfg: DictConfig) -> list[dict]:
 
 
 def take_turns(cfg: DictConfig, num_pairs: int) -> Turns:
+    """Raises ValueError for what the bare loop does not do."""
+    if cfg.trainer.precision not in ("32-true", "bf16-mixed"):
+        raise ValueError(f"trainer.precision={cfg.trainer.precision}: the bare loop has 32-true and bf16-mixed")
+    if cfg.data.repeats != 1 or cfg.optim.total_batch != cfg.data.batch_size:
+        raise ValueError("the bare loop makes a step of each batch: data.repeats=1 optim.total_batch=data.batch_size")
     num_steps = BLOCK * (1 + num_pairs)
     videos = [Video(f"{i}.mp4", i % len(CLASSES)) for i in range(cfg.data.batch_size * (num_steps + 1))]
     catalogue = Catalogue(CLASSES, videos, videos[:8], videos[:8])
@@ -175,7 +180,8 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         cfg = compose_config("train", [*SETTINGS, *overrides, "run_dir=run", "name=loop"])
         cfg.run_dir, cfg.model.num_classes = folder, len(CLASSES)
-        turns = take_turns(cfg, options.pairs)
+        with told_in_one_line():
+            turns = take_turns(cfg, options.pairs)
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     print(
         f"{date.today()}; {machine}; torch {torch.__version__}, lightning {L.__version__}; `{' '.join(overrides)}`, "
