@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from tubelet.training.build import make_trainer
 from tubelet.training.classifier import Classifier
+from tubelet.training.launch import compose_config
 from tubelet.training.optim import Optim
 from tubelet.training.schedules import Cosine
 from tubelet.training.speed import check_precision
@@ -87,5 +89,14 @@ def test_bfloat16_on_a_gpu_without_it_is_an_error_and_elsewhere_is_not(monkeypat
         check_precision("bf16-mixed", gpu)
     check_precision("16-mixed", gpu)
     check_precision("bf16-mixed", torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"precision=16-mixed: not on a CPU"):
+        check_precision("16-mixed", torch.device("cpu"))
     has.bf16 = True
     check_precision("bf16-mixed", gpu)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told_with_what_would_do():
+    cfg = compose_config("train", ["trainer=gpu", "run_dir=x", "name=x"])
+    with pytest.raises(ValueError, match=r"trainer.accelerator=gpu: torch finds no GPU here; trainer=cpu"):
+        make_trainer(cfg, [], [], progress_bar=False)

@@ -46,6 +46,13 @@ def test_ckpt_last_of_a_given_folder_is_that_of_the_folder(tmp_path):
     assert into_the_same_folder([run, "ckpt=last"], config_dir()) == [run, f"ckpt='{file}'"]
 
 
+def test_a_checkpoint_that_is_not_there_is_an_error_before_a_folder_is_made_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"ckpt=typo/checkpoints/last\.ckpt: there is no such file"):
+        into_the_same_folder(["ckpt=typo/checkpoints/last.ckpt"], config_dir())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ckpt_last_without_a_run_says_where_it_looked(tmp_path, run_script):
     told = run_script("train.py", "experiment=demo", "ckpt=last", cwd=tmp_path, check=False)
     assert told.returncode == 1

@@ -83,10 +83,8 @@ def test_a_killed_rank_ends_its_job_which_tells_and_records_it(motion_root, tmp_
     code = killed(1, motion_root, tmp_path, monkeypatch)
     assert code == 1
     record = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert record["status"] == "failed"
-    told = (tmp_path / "log.txt").read_text()
-    assert "error: rank 1 was ended by signal 9\n" in told
-    assert f"error: {record['error']}" in told
+    assert (record["status"], record["error"]) == ("failed", "ChildProcessError: rank 1 was ended by signal 9")
+    assert "error: rank 1 was ended by signal 9\n" in (tmp_path / "log.txt").read_text()
 
 
 def test_ranks_that_srun_starts_train_as_those_that_lightning_starts(both, motion_root, tmp_path, monkeypatch):
@@ -161,6 +159,20 @@ def test_evaluation_on_two_ranks_equals_one_rank_exactly_with_an_odd_number_of_v
     assert one["videos"] == 15
     told = [(tmp_path / name / "predictions.csv").read_text() for name in ("cpu", "ddp_cpu")]
     assert told[0] == told[1]
+
+
+def test_processes_that_torchrun_starts_for_a_run_of_one_device_are_an_error(
+    both, motion_root, tmp_path, monkeypatch, run_script
+):
+    torchrun = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    run = [*PLAIN, "trainer=cpu", f"data.root={motion_root}", "run_dir=run"]
+    process = run_script("train.py", *run, cwd=tmp_path, check=False)
+    assert process.returncode == 1
+    assert process.stderr.startswith(
+        "error: 2 processes were started, by torchrun perhaps, but the trainer has 1 device"
+    )
 
 
 def test_fewer_videos_than_ranks_is_an_error_before_any_process_is_started(listed, tmp_path, run_script):

@@ -2,11 +2,13 @@
 
 import inspect
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments import SLURMEnvironment
@@ -127,8 +129,16 @@ def _cluster() -> list[SLURMEnvironment]:
 
 
 def make_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list, progress_bar: bool) -> L.Trainer:
-    """What it accumulates is set by the caller."""
-    return build(
+    """What it accumulates is set by the caller.
+
+    Raises ValueError where the devices are not there, or other processes were started than it has devices.
+    """
+    if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.accelerator={cfg.trainer.accelerator}: torch finds no GPU here; trainer=cpu trains without one, "
+            "trainer=ddp_cpu on several processes"
+        )
+    trainer = build(
         cfg.trainer,
         logger=loggers or False,
         callbacks=callbacks,
@@ -141,3 +151,10 @@ def make_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list, pr
         default_root_dir=cfg.run_dir,
         use_distributed_sampler=False,  # our samplers know the ranks
     )
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started > trainer.world_size:
+        raise ValueError(
+            f"{started} processes were started, by torchrun perhaps, but the trainer has {trainer.world_size} devices; "
+            "trainer=ddp makes them ranks of one run"
+        )
+    return trainer

@@ -59,6 +59,8 @@ def into_the_same_folder(arguments: list[str], config_dir: str) -> list[str]:
     if ckpt == "null":
         return arguments
     path = _newest(arguments, given, config_dir) if ckpt == LAST else Path(ckpt.strip("'\""))
+    if not path.exists() and not path.with_name(PREVIOUS).exists():  # before a folder is made for the run
+        raise FileNotFoundError(f"ckpt={path}: there is no such file")
     rest = [argument for argument in arguments if not argument.startswith("ckpt=")]
     if "run_dir" not in given and path.parent.name == "checkpoints":
         rest.append(f"run_dir='{path.parents[1]}'")

@@ -219,6 +219,7 @@ def quieten() -> None:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", connector):
         logging.getLogger(name).setLevel(logging.WARNING)
     without_use = ("many workers", "LeafSpec", "`anonymous`", "litlogger", "is not empty", "the logging interval")
+    without_use += (r"module\(s\) in eval mode",)  # those that optim.trained freezes
     without_use += ("could not find the monitored key",)  # where trainer.max_steps ends a run before a validation
     for message in without_use:
         warnings.filterwarnings("ignore", f".*{message}.*")

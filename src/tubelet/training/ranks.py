@@ -68,11 +68,15 @@ def children_run(task: str, run_dir: str) -> Iterator[None]:
         with patch.multiple(fabric_launcher, **names), patch.multiple(pytorch_launcher, **names):
             yield
         failed = False
+    except Exception as error:  # which says most often that a connection broke
+        killed = _killed(children)
+        if killed is None:
+            raise
+        raise ChildProcessError(killed) from error
     finally:
         job_ended.set()
         torch.set_num_threads(threads)
         if failed:  # the others may wait for this rank, or have the error to tell that ended it
-            _tell_killed(children)
             _end(children, 5.0)
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # the others may wait for it
@@ -83,11 +87,10 @@ def children_run(task: str, run_dir: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _tell_killed(children: list[subprocess.Popen]) -> None:
-    """What this rank tells of it is that a connection broke."""
-    for rank, child in enumerate(children, 1):
-        if (child.poll() or 0) < 0:
-            print(f"error: rank {rank} was ended by signal {-child.returncode}", file=sys.stderr)
+def _killed(children: list[subprocess.Popen]) -> str | None:
+    """Which rank a signal ended, and which signal."""
+    codes = ((rank, child.poll() or 0) for rank, child in enumerate(children, 1))
+    return next((f"rank {rank} was ended by signal {-code}" for rank, code in codes if code < 0), None)
 
 
 def _watch(children: list[subprocess.Popen], job_ended: threading.Event, run_dir: str) -> None:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 OF_RANK = -1000  # in the place of a view: what a rank draws for itself
 
+
 class AtomicCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there: a kill never leaves half a file under its name.
 

@@ -41,8 +41,10 @@ ALSO_RIGHT: dict[str, list] = {
     "optim.clip_norm": [None, 1.0],
     "optim.base_batch": [None, 512],
     "optim.not_decayed": [[]],
-    "optim.trained": [None, ["head"]],
+    "optim.trained": [None, ["head"], ["readout", "head"]],
     "optim.schedule": [{"_target_": "tubelet.training.schedules.Steps", "epochs": [11, 14], "factors": [0.1, 0.01]}],
+    "optim.schedule.epochs": [[11]],
+    "optim.schedule.factors": [[0.1]],
     "trainer.max_epochs": [None],  # where trainer.max_steps ends the run
 }
 SIZES = ("model.", "clip.", "views.")  # whose numbers keep the sign that they have in conf/
