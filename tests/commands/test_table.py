@@ -9,7 +9,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from tubelet.analysis.intervals import t_interval, wilson
+from tubelet.analysis.intervals import interval, wilson
 from tubelet.commands import profile, table
 from tubelet.training.launch import compose_config
 
@@ -191,14 +191,16 @@ def test_rows_whose_intervals_overlap_are_told_as_ties(call, tmp_path):
     assert [(row["test top-1"], row["ties with"]) for row in rows] == [
         *(("0.9000", "-"), ("0.6600", "3"), ("0.5800", "2, 4"), ("0.5000", "3"))
     ]
-    assert rows[0]["95 % interval"] == "{:.4f} to {:.4f}".format(*wilson(0.9, 400))
+    assert rows[0]["95 % interval"] == "{:.4f} to {:.4f}, videos only".format(*wilson(0.9, 400))
+    assert {row["interval_of"] for row in read(tmp_path / "table.csv")} == {"videos"}
 
 
 def test_seeds_that_lie_far_apart_widen_the_interval(call, tmp_path):
     for number, top1 in enumerate((0.5, 0.6, 0.7)):
         make_run(tmp_path, number, number, top1=top1)
     (row,) = shown(call(tmp_path))
-    assert row["95 % interval"] == "{:.4f} to {:.4f}".format(*t_interval([0.5, 0.6, 0.7]))
+    assert row["95 % interval"] == "{:.4f} to {:.4f}".format(*interval([0.5, 0.6, 0.7], 400))
+    assert [row["interval_of"] for row in read(tmp_path / "table.csv")] == ["videos and seeds"]
 
 
 def test_markdown_holds_the_table_with_whole_names_and_the_failures(call, tmp_path):

@@ -47,6 +47,11 @@ class Row:
     not_finished: str
     repeated: str
 
+    @property
+    def videos_only(self) -> bool:
+        """The interval tells nothing of other seeds, for there is one."""
+        return self.seeds == 1
+
 
 @dataclass(frozen=True)
 class Ranked:

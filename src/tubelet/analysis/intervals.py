@@ -3,22 +3,25 @@
 import math
 import statistics
 from collections.abc import Sequence
+from functools import cache
 
 CONFIDENCE = 0.95
 
 Interval = tuple[float, float]
 
 
-def interval(values: Sequence[float], num_videos: int | None) -> Interval | None:
-    """Of the mean of accuracies, each of a seed or split: Wilson's, and from two values on at least the t interval.
+def interval(seeds: Sequence[float], num_videos: int | None) -> Interval | None:
+    """Of the mean of the accuracies of seeds, all on the same videos. None where the number of videos is not known.
 
-    Wilson's is what other videos would change, the t interval what other seeds would. Either may be the wider: two
-    seeds that agree by chance say nothing about the videos. num_videos: tested; None where it is not known, and
-    Wilson's is left out. None where neither is known.
+    One seed: Wilson's, which holds what other videos would change, and nothing of what another seed would: too narrow
+    for a recipe. From two seeds on the reach of the t interval, which holds that, is added in quadrature, as variances
+    add. What chance changes in the answers of one seed is in both of them, so the sum errs on the wide side.
     """
-    known = [] if num_videos is None else [wilson(statistics.fmean(values), num_videos)]
-    known += [t_interval(values)] if len(values) > 1 else []
-    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+    if num_videos is None:
+        return None
+    mean, (low, high) = statistics.fmean(seeds), wilson(statistics.fmean(seeds), num_videos)
+    of_seeds = t_reach(seeds) if len(seeds) > 1 else 0.0
+    return max(0.0, mean - math.hypot(mean - low, of_seeds)), min(1.0, mean + math.hypot(high - mean, of_seeds))
 
 
 def wilson(share: float, num_videos: int) -> Interval:
@@ -29,13 +32,12 @@ def wilson(share: float, num_videos: int) -> Interval:
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def t_interval(values: Sequence[float]) -> Interval:
-    """Of the mean of two or more accuracies, from their standard deviation and Student's t; within 0 and 1."""
-    reach = t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return max(0.0, mean - reach), min(1.0, mean + reach)
+def t_reach(values: Sequence[float]) -> float:
+    """How far the t interval of the mean of two or more values reaches to either side."""
+    return t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
+@cache
 def t_quantile(freedom: int) -> float:
     """The t which CONFIDENCE of Student's distribution with so many degrees of freedom lies within, on both sides."""
     low, high = 0.0, math.pi / 2  # of theta, where t = sqrt(freedom) tan(theta)

@@ -77,12 +77,14 @@ def _draw_metric(axis: Axes, name: str, values: Sequence[float | None]) -> None:
 
 
 def _draw_intervals(axis: Axes, shown: Sequence[Ranked]) -> None:
-    """Those that overlap that of the first row in another colour."""
+    """Those that overlap that of the first row in another colour; dotted, those of a single seed."""
     for i, one in enumerate(shown):
         if one.row.interval is not None:
             colour = TIED if shown[0].rank in one.ties else DOT
-            axis.plot(one.row.interval, (i, i), color=colour, linewidth=1.6, zorder=1)
-    axis.set_xlabel("95 % intervals; orange: overlaps that of the first", fontsize=7)
+            style = ":" if one.row.videos_only else "-"
+            axis.plot(one.row.interval, (i, i), color=colour, linestyle=style, linewidth=1.6, zorder=1)
+    dotted = "\ndotted: videos only, one seed" * any(one.row.videos_only for one in shown)
+    axis.set_xlabel(f"95 % intervals; orange: overlaps that of the first{dotted}", fontsize=7)
 
 
 def numeric_overrides(ranked: Sequence[Ranked]) -> dict[str, list[float]]:

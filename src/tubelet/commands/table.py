@@ -16,8 +16,9 @@ if TYPE_CHECKING:  # so that --help answers at once
 
 ABOUT = """Rank all training runs in a folder and below. Runs that differ only in their seed, or
 in the official split of UCF101 or HMDB51, are one row: the mean of their test top-1 and the standard deviation between
-them. Rows tie where their 95 %% intervals overlap: Wilson's over the test videos and, where there are several seeds,
-the t interval over them, whichever reaches further. MACs are those of one clip, as published (docs/cost.md)."""
+them. Rows tie where their 95 %% intervals overlap: Wilson's over the test videos, and from two seeds on the t interval
+over them added in quadrature. That of one seed is of the videos only, and too narrow: another seed may fall outside
+(docs/compare.md). MACs are those of one clip, as published (docs/cost.md)."""
 LETTERS = 31  # of a value on the screen
 WITHOUT_ERROR = {
     "running": "still running, or killed",
@@ -108,9 +109,10 @@ def cells(one: "Ranked") -> tuple[str, ...]:
     """The figures of a row as text; what is not known is '-'."""
     row = one.row
     spread = "" if row.top1_spread is None else f" ± {row.top1_spread:.4f}"
+    of_videos = ", videos only" * row.videos_only
     return (
         shown(row.top1, ".4f") + spread,
-        "-" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}",
+        "-" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}{of_videos}",
         ranges(one.ties) or "-",
         f"{row.seeds} x {row.splits} splits" if row.splits > 1 else str(row.seeds),
         shown(row.val_top1, ".4f"),
@@ -161,7 +163,7 @@ def write_csv(ranked: "Sequence[Ranked]", folder: Path) -> None:
 
     keys = override_keys([one.row for one in ranked])
     figures = [field.name for field in fields(ranked[0].row) if field.name not in ("overrides", "folders", "interval")]
-    more = ["top1_low", "top1_high", "ties_with", "folders"]
+    more = ["top1_low", "top1_high", "interval_of", "ties_with", "folders"]
     with open(folder / "table.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["rank", *(f"{key}=" if key in figures else key for key in keys), *figures, *more])
@@ -170,7 +172,9 @@ def write_csv(ranked: "Sequence[Ranked]", folder: Path) -> None:
             folders = ";".join(os.path.relpath(path, folder) for path in row.folders)
             overrides = [row.overrides.get(key) for key in keys]
             told = [getattr(row, name) for name in figures]
-            rows.writerow([one.rank, *overrides, *told, *(row.interval or (None, None)), ties, folders])
+            ends = row.interval or (None, None)
+            of = None if row.interval is None else "videos" if row.videos_only else "videos and seeds"
+            rows.writerow([one.rank, *overrides, *told, *ends, of, ties, folders])
 
 
 def draw(ranked: "Sequence[Ranked]", by: str, folder: Path) -> list[str]:
