@@ -113,7 +113,7 @@ def test_table_counts_a_seed_once_however_often_it_was_run(call, tmp_path):
         "2",
         "0.7500",
     ]  # of 0.5, 0.8
-    assert "repeated: x_motion: seed 0 in 2 runs; their mean counts, as of one seed" in lines
+    assert "x_motion: seed 0 in 2 runs; their mean counts, as of one seed" in lines
 
 
 def test_two_copies_of_one_run_are_one_seed_without_a_spread(call, tmp_path):
@@ -216,16 +216,30 @@ def test_markdown_holds_the_table_with_whole_names_and_the_failures(call, tmp_pa
 def test_a_search_is_numbered_by_trial_drawn_and_its_pruned_trials_are_marked(call, tmp_path):
     for trial, lr in enumerate(("0.00123456789", "0.0123456789", "0.123456789")):
         typed = [f"optim.lr={lr}", f"model.depth={trial + 1}"]
-        make_run(tmp_path, trial, 0, "pruned" if trial == 1 else "finished", 0.5 + trial / 10, overrides=typed)
-    lines = call(tmp_path)
-    assert [(row["job"], row["optim.lr"], row["not finished"]) for row in shown(lines)] == [
-        *(("2", "0.1235", "-"), ("0", "0.001235", "-"), ("1", "0.01235", "1 pruned"))
+        ended = {"status": "pruned", "best": {"val/top1": 0.95}} if trial == 1 else {}
+        make_run(tmp_path, trial, 0, top1=0.5 + trial / 10, overrides=typed, **ended)
+    lines = call(tmp_path, "--by", "val")
+    names = ("rank", "job", "optim.lr", "val top-1", "not finished")
+    assert [tuple(row[name] for name in names) for row in shown(lines)] == [
+        ("1", "2", "0.1235", "0.8000", "-"),
+        ("2", "0", "0.001235", "0.6000", "-"),
+        ("-", "1", "0.01235", "0.9500", "1 pruned"),
     ]
     assert "pruned: 1: ended early by the search" in lines
     assert lines[-1] == "written: table.csv, table.png, search.png"
     assert [row["optim.lr"] for row in read(tmp_path / "table.csv")] == ["0.123456789", "0.00123456789", "0.0123456789"]
     for picture in ("table.png", "search.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_diverged_is_told_with_its_error_among_those_not_finished(call, tmp_path):
+    make_run(tmp_path, 0, 0)
+    make_run(tmp_path, 1, 1, "diverged", error="ValueError: the loss is nan at step 12")
+    make_run(tmp_path, 2, 2, "diverged")
+    lines = call(tmp_path)
+    assert [(row["seeds"], row["not finished"]) for row in shown(lines)] == [("1", "2 diverged")]
+    assert "diverged: 1: ValueError: the loss is nan at step 12" in lines
+    assert "diverged: 2: its loss was no longer a number" in lines
 
 
 def test_a_hundred_runs_of_which_some_still_run_are_one_table(call, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tubelet.analysis.cost import Cost, count
 from tubelet.analysis.intervals import Interval, interval, overlap
+from tubelet.analysis.repetitions import Splits, by_seed, complete, mean, num_videos, over_splits, splits_of, told
 from tubelet.analysis.runs import Run
 from tubelet.evaluation.checkpoint import build_module
 
@@ -18,16 +19,18 @@ from tubelet.evaluation.checkpoint import build_module
 class Row:
     """Runs that differ in their seed, or in the official split of the data, only.
 
-    Accuracies are means over the seeds and splits that finished; None where there is none.
+    Accuracies are means over the seeds that finished every split; None where there is none. That of a seed is the mean
+    over its splits.
 
     recorded_name: that of the runs' records
     overrides: by key, those that are not the same in all rows; name: the same in one line, `model` first
     folders: of all its runs
-    top1_spread: the standard deviation between them (of a sample), None for a single one
+    top1_spread: the standard deviation between the seeds (of a sample), None for a single one
     interval: of top1, 95 % (see analysis/intervals.py)
-    splits: official ones, 1 for data that has none
-    repeated: seeds with more than one finished run of a split, which count once, by the mean of these
+    splits: official ones that finished, 1 for data that has none
+    val_top1: best validation; of the runs that the search ended early, where no other has finished
     macs: of one clip, as published
+    notes: what a reader must know of its figures
     """
 
     recorded_name: str
@@ -45,7 +48,7 @@ class Row:
     clips_per_second: float | None
     peak_memory_mib: float | None
     not_finished: str
-    repeated: str
+    notes: tuple[str, ...]
 
     @property
     def videos_only(self) -> bool:
@@ -70,6 +73,15 @@ def rank(rows: Sequence[Row], figure: Callable[[Row], float | None]) -> list[Ran
     best = [row for _, row in known]
     ranked = [Ranked(row, value, number, _ties(row, best)) for number, (value, row) in enumerate(known, 1)]
     return [*ranked, *(Ranked(row, None, None, ()) for row in rows if figure(row) is None)]
+
+
+def by_test(row: Row) -> float | None:
+    return row.top1
+
+
+def by_validation(row: Row) -> float | None:
+    """None where no run has finished: the best validation of a training that was ended early is of another training."""
+    return None if row.top1 is None else row.val_top1
 
 
 def _ties(row: Row, best: Sequence[Row]) -> tuple[int, ...]:
@@ -138,10 +150,10 @@ def number(text: str) -> float | None:
 
 def _row(recorded_name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
     finished = [run for run in runs if run.finished]
-    repetitions: dict[tuple[str, str | None], list[Run]] = {}
-    for run in finished:
-        repetitions.setdefault((run.seed, run.split), []).append(run)
-    tests = [statistics.fmean(run.record["test"]["top1"] for run in same) for same in repetitions.values()]
+    seeds = by_seed(finished)
+    counted, notes = complete(seeds), list(told(seeds))
+    tops = (over_splits(splits, lambda run: run.figure("test.top1")) for splits in counted)
+    tests = [top1 for top1 in tops if top1 is not None]
     cost = next((cost_of(run, costs) for run in runs if run.config), None)
     recorded = (run.record["parameters"] for run in runs if "parameters" in run.record)
     statuses = [run.record["status"] for run in runs if not run.finished]
@@ -150,29 +162,36 @@ def _row(recorded_name: str, runs: Sequence[Run], costs: dict[str, Cost | None])
         name=recorded_name,
         overrides={},
         folders=tuple(run.folder for run in runs),
-        top1=_mean(tests),
+        top1=mean(tests),
         top1_spread=statistics.stdev(tests) if len(tests) > 1 else None,
-        interval=interval(tests, _num_videos(repetitions)) if tests else None,
-        seeds=len({seed for seed, _ in repetitions}),
-        splits=len({split for _, split in repetitions}),
-        val_top1=_mean([_mean([run.val_top1 for run in same]) for same in repetitions.values()]),
+        interval=_interval(tests, counted, notes),
+        seeds=len(counted),
+        splits=len(splits_of(seeds)),
+        val_top1=_val_top1(runs, counted),
         parameters=next(recorded, cost.parameters if cost else None),
         macs=cost.macs() if cost else None,
-        clips_per_second=_mean([run.record.get("clips_per_second") for run in finished]),
-        peak_memory_mib=_mean([run.record.get("peak_memory_mib") for run in finished]),
+        clips_per_second=mean([run.record.get("clips_per_second") for run in finished]),
+        peak_memory_mib=mean([run.record.get("peak_memory_mib") for run in finished]),
         not_finished=", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses)),
-        repeated=", ".join(_told(*of, len(same)) for of, same in repetitions.items() if len(same) > 1),
+        notes=tuple(notes),
     )
 
 
-def _num_videos(repetitions: dict[tuple[str, str | None], list[Run]]) -> int | None:
-    """Tested, of one seed, over its splits; None where a record tells none."""
-    numbers = {split: same[0].record["test"].get("videos") for (_, split), same in repetitions.items()}
-    return None if None in numbers.values() else sum(numbers.values())
+def _interval(tests: Sequence[float], counted: Sequence[Splits], notes: list[str]) -> Interval | None:
+    """Notes why there is none, where its videos cannot be counted."""
+    if not tests:
+        return None
+    try:
+        return interval(tests, num_videos(counted[0]))
+    except ValueError as error:
+        notes.append(f"no interval: {error}")
+        return None
 
 
-def _told(seed: str, split: str | None, num_runs: int) -> str:
-    return f"seed {seed}{'' if split is None else f' of split {split}'} in {num_runs} runs"
+def _val_top1(runs: Sequence[Run], counted: Sequence[Splits]) -> float | None:
+    if any(run.finished for run in runs):
+        return mean([over_splits(splits, lambda run: run.val_top1) for splits in counted])
+    return mean([run.val_top1 for run in runs if run.record["status"] == "pruned"])
 
 
 def cost_of(run: Run, known: dict[str, Cost | None]) -> Cost | None:
@@ -187,9 +206,3 @@ def cost_of(run: Run, known: dict[str, Cost | None]) -> Cost | None:
         except (ValueError, TypeError, ImportError):  # a class or an argument of another version of this package
             known[key] = None
     return known[key]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None where a value is missing: a mean of some of the runs would be compared with means of all."""
-    there = [value for value in values if value is not None]
-    return statistics.fmean(there) if there and len(there) == len(values) else None

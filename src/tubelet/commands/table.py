@@ -15,15 +15,17 @@ if TYPE_CHECKING:  # so that --help answers at once
     from tubelet.analysis.runs import Run
 
 ABOUT = """Rank all training runs in a folder and below. Runs that differ only in their seed, or
-in the official split of UCF101 or HMDB51, are one row: the mean of their test top-1 and the standard deviation between
-them. Rows tie where their 95 %% intervals overlap: Wilson's over the test videos, and from two seeds on the t interval
-over them added in quadrature. That of one seed is of the videos only, and too narrow: another seed may fall outside
-(docs/compare.md). MACs are those of one clip, as published (docs/cost.md)."""
+in the official split of UCF101 or HMDB51, are one row: the mean of their test top-1 (that of a seed is the mean over
+its splits) and the standard deviation between the seeds. Rows tie where their 95 %% intervals overlap: Wilson's over
+the test videos, and from two seeds on the t interval over them added in quadrature. That of one seed is of the videos
+only, and too narrow: another seed may fall outside (docs/compare.md). MACs are those of one clip, as published
+(docs/cost.md)."""
 LETTERS = 31  # of a value on the screen
 WITHOUT_ERROR = {
     "running": "still running, or killed",
     "interrupted": "ended by a signal",
     "pruned": "ended early by the search",
+    "diverged": "its loss was no longer a number",
 }
 HEADS = (
     "test top-1",
@@ -51,15 +53,15 @@ def run() -> None:
     given = parser.parse_args()
     folder = given.folder
 
-    from tubelet.analysis.comparison import compare, rank
+    from tubelet.analysis.comparison import by_test, by_validation, compare, rank
     from tubelet.analysis.runs import read_runs
 
     try:
         runs, unreadable = read_runs(folder)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    ranked = rank(compare(runs), lambda row: row.val_top1 if given.by == "val" else row.top1)
-    notes = [*told(runs, unreadable), *repeated(ranked)]
+    ranked = rank(compare(runs), by_validation if given.by == "val" else by_test)
+    notes = [*told(runs, unreadable), *(f"{one.row.name}: {note}" for one in ranked for note in one.row.notes)]
     print("\n".join(markdown(lines(ranked, folder, LETTERS))))
     print("\n".join(["", *notes]))
     write_csv(ranked, folder)
@@ -81,12 +83,6 @@ def told(runs: "Sequence[Run]", unreadable: dict[Path, str]) -> Iterator[str]:
             yield f"{status}: {os.path.relpath(one.folder)}: {' '.join(str(why).split())}"
     for path, why in unreadable.items():
         yield f"unreadable: {os.path.relpath(path)}: {why}"
-
-
-def repeated(ranked: "Sequence[Ranked]") -> Iterator[str]:
-    for one in ranked:
-        if one.row.repeated:
-            yield f"repeated: {one.row.name}: {one.row.repeated}; their mean counts, as of one seed"
 
 
 def lines(ranked: "Sequence[Ranked]", folder: Path, letters: int | None) -> list[tuple[str, ...]]:
@@ -162,8 +158,9 @@ def write_csv(ranked: "Sequence[Ranked]", folder: Path) -> None:
     from tubelet.analysis.comparison import override_keys
 
     keys = override_keys([one.row for one in ranked])
-    figures = [field.name for field in fields(ranked[0].row) if field.name not in ("overrides", "folders", "interval")]
-    more = ["top1_low", "top1_high", "interval_of", "ties_with", "folders"]
+    apart = ("overrides", "folders", "interval", "notes")
+    figures = [field.name for field in fields(ranked[0].row) if field.name not in apart]
+    more = ["top1_low", "top1_high", "interval_of", "ties_with", "folders", "notes"]
     with open(folder / "table.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["rank", *(f"{key}=" if key in figures else key for key in keys), *figures, *more])
@@ -174,7 +171,7 @@ def write_csv(ranked: "Sequence[Ranked]", folder: Path) -> None:
             told = [getattr(row, name) for name in figures]
             ends = row.interval or (None, None)
             of = None if row.interval is None else "videos" if row.videos_only else "videos and seeds"
-            rows.writerow([one.rank, *overrides, *told, *ends, of, ties, folders])
+            rows.writerow([one.rank, *overrides, *told, *ends, of, ties, folders, "; ".join(row.notes)])
 
 
 def draw(ranked: "Sequence[Ranked]", by: str, folder: Path) -> list[str]:
