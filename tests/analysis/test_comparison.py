@@ -91,6 +91,15 @@ def test_data_without_splits_is_told_by_its_seeds_alone():
     assert "2" in shown(row)
 
 
+def test_equal_figures_share_a_rank_and_the_next_one_is_left_out():
+    """On 400 videos. The last digit of a sum of floats makes no difference: 0.1 + 0.2 is not 0.3."""
+    tops = (0.5, 0.7, 0.1 + 0.2, 0.7, 0.3)
+    rows = compare([run(top1, 0, None, f"x={number}") for number, top1 in enumerate(tops)])
+    ranked = rank(rows, lambda row: row.top1)
+    assert [(one.row.name, one.rank) for one in ranked] == [("x=1", 1), ("x=3", 1), ("x=0", 3), ("x=2", 4), ("x=4", 4)]
+    assert [one.ties for one in ranked] == [(1,), (1,), (), (4,), (4,)]
+
+
 def test_the_best_validation_of_a_pruned_run_is_shown():
     (row,) = compare([run(0.4, status="pruned", test={}, best={"val/top1": 0.31})])
     assert (row.top1, row.val_top1, row.not_finished) == (None, 0.31, "1 pruned")

@@ -14,6 +14,8 @@ from tubelet.analysis.repetitions import Splits, by_seed, complete, mean, num_vi
 from tubelet.analysis.runs import Run
 from tubelet.evaluation.checkpoint import build_module
 
+DIGITS = 12  # of a figure: the same mean, added up in another order, differs behind them
+
 
 @dataclass(frozen=True)
 class Row:
@@ -58,7 +60,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A row in its place: rank from 1 on, None without the figure; ties: ranks of the rows whose intervals overlap."""
+    """A row in its place.
+
+    rank: 1 more than the number of rows with a higher figure, so equal figures share one; None without the figure
+    ties: ranks of the other rows whose intervals overlap its own
+    """
 
     row: Row
     figure: float | None
@@ -70,8 +76,9 @@ def rank(rows: Sequence[Row], figure: Callable[[Row], float | None]) -> list[Ran
     """By falling figure, equal ones in their order; rows without it come last. Ties are always those of test top-1."""
     known = [(value, row) for row in rows if (value := figure(row)) is not None]
     known.sort(key=lambda pair: -pair[0])
-    best = [row for _, row in known]
-    ranked = [Ranked(row, value, number, _ties(row, best)) for number, (value, row) in enumerate(known, 1)]
+    values = [round(value, DIGITS) for value, _ in known]
+    places = [(1 + values.index(round(value, DIGITS)), row) for value, row in known]
+    ranked = [Ranked(row, figure(row), number, _ties(row, places)) for number, row in places]
     return [*ranked, *(Ranked(row, None, None, ()) for row in rows if figure(row) is None)]
 
 
@@ -84,11 +91,12 @@ def by_validation(row: Row) -> float | None:
     return None if row.top1 is None else row.val_top1
 
 
-def _ties(row: Row, best: Sequence[Row]) -> tuple[int, ...]:
+def _ties(row: Row, places: Sequence[tuple[int, Row]]) -> tuple[int, ...]:
     if row.interval is None:
         return ()
-    others = ((number, other.interval) for number, other in enumerate(best, 1) if other is not row)
-    return tuple(number for number, its in others if its is not None and overlap(row.interval, its))
+    others = ((number, other.interval) for number, other in places if other is not row)
+    tied = (number for number, its in others if its is not None and overlap(row.interval, its))
+    return tuple(dict.fromkeys(tied))
 
 
 def compare(runs: Sequence[Run]) -> list[Row]:
