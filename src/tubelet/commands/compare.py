@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tubelet.commands.table import elided, markdown
+from tubelet.evaluation.whole import written_whole
 
 if TYPE_CHECKING:  # so that --help answers at once
     from tubelet.analysis.evaluated import Evaluation
@@ -112,7 +113,7 @@ def cells(one: "ClassPair") -> tuple[str, ...]:
 
 def write_classes(classes: "list[ClassPair]", path: Path) -> None:
     """A row a class, unrounded."""
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with written_whole(path) as new, open(new, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.writer(file)
         counts = ("both_right", "only_a_right", "only_b_right", "neither_right")
         rows.writerow(["class", "videos", "top1_a", "top1_b", "difference", *counts, "p", "p_holm", "differs"])

@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tubelet.evaluation.whole import written_whole
+
 if TYPE_CHECKING:  # so that --help answers at once
     from tubelet.analysis.comparison import Ranked
     from tubelet.analysis.runs import Run
@@ -70,7 +72,8 @@ def run() -> None:
     if given.markdown:
         given.markdown.parent.mkdir(parents=True, exist_ok=True)
         whole = [*markdown(lines(ranked, folder, None)), "", *(f"- {note}" for note in notes)]
-        given.markdown.write_text("\n".join(whole).rstrip() + "\n", encoding="utf-8")
+        with written_whole(given.markdown) as path:
+            path.write_text("\n".join(whole).rstrip() + "\n", encoding="utf-8")
         print(f"written: {os.path.relpath(given.markdown)}")
 
 
@@ -161,7 +164,10 @@ def write_csv(ranked: "Sequence[Ranked]", folder: Path) -> None:
     apart = ("overrides", "folders", "interval", "notes")
     figures = [field.name for field in fields(ranked[0].row) if field.name not in apart]
     more = ["top1_low", "top1_high", "interval_of", "ties_with", "folders", "notes"]
-    with open(folder / "table.csv", "w", newline="", encoding="utf-8") as file:
+    with (
+        written_whole(folder / "table.csv") as path,
+        open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         rows = csv.writer(file)
         rows.writerow(["rank", *(f"{key}=" if key in figures else key for key in keys), *figures, *more])
         for one in ranked:

@@ -3,12 +3,14 @@
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from tubelet.evaluation.whole import written_whole
 from tubelet.video.annotations import Video
 
 TOP = 5
@@ -119,7 +121,10 @@ class Results:
     def write_predictions(self, path: str) -> None:
         """One row a video: path, label, prediction, its probability, and the most probable classes."""
         ranked = self.ranked[:, :TOP]
-        with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with (
+            written_whole(Path(path)) as new,
+            open(new, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             rows = csv.writer(file)
             rows.writerow(["video", "label", "predicted", "correct", "probability", f"top{TOP}"])
             for i, (video, answer) in enumerate(zip(self.videos, self.predicted.tolist(), strict=True)):

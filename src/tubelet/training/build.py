@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from tubelet.evaluation.predictor import Predictor
+from tubelet.evaluation.whole import written_whole
 from tubelet.training.explain import root
 from tubelet.training.progress import Progress
 from tubelet.training.quarantine import Quarantine
@@ -57,7 +58,8 @@ def save_config(cfg: DictConfig) -> dict[str, Any]:
     """Write the resolved config to the run's folder; returns it as plain types."""
     config = OmegaConf.to_container(cfg, resolve=True)
     if is_first_rank():
-        OmegaConf.save(OmegaConf.create(config), Path(cfg.run_dir, "config.yaml"))
+        with written_whole(Path(cfg.run_dir, "config.yaml")) as path:  # tubelet table reads it while runs go on
+            OmegaConf.save(OmegaConf.create(config), path)
     return config
 
 
