@@ -15,9 +15,12 @@ def run(top1, seed=0, split=None, *overrides, folder=Path("."), status="finished
     record = {"status": status, "name": "a", "test": {"top1": top1, "videos": 400}, "parameters": 7} | more
     split_typed = [] if split is None else [f"data.split={split}"]
     record["overrides"] = [*overrides, f"seed={seed}", *split_typed]
-    data = {} if split is None else {"split": split}
-    node = {"_target_": "no.such.Model"}  # whose cost is not known
-    return Run(folder, record, {"seed": seed, "data": data, "model": node, "clip": {"num_frames": 2, "crop": 8}})
+    config = {"seed": seed, "data": {} if split is None else {"split": split}, "optim": {}}
+    config |= {"model": {"_target_": "no.such.Model"}, "clip": {"num_frames": 2, "crop": 8}}  # its cost is not known
+    for override in overrides:
+        (node, _, key), value = override.partition("=")[0].partition("."), override.partition("=")[2]
+        config[node] = {**config[node], key: value}
+    return Run(folder, record, config)
 
 
 def answered(folder, first, last):
@@ -79,8 +82,8 @@ def test_splits_whose_videos_cannot_be_counted_have_no_interval_and_are_told(tmp
 
 
 def test_a_split_of_two_seeds_counts_each_and_a_run_made_twice_is_told():
-    rows = compare([run(0.4, 0, 1), run(0.6, 1, 1), run(0.5, 1, 1), run(0.8, 0, 2, "model=b")])
-    assert [(row.name, row.seeds, row.splits) for row in rows] == [("a", 2, 1), ("model=b", 1, 1)]
+    rows = compare([run(0.4, 0, 1), run(0.6, 1, 1), run(0.5, 1, 1), run(0.8, 0, 2, "model.dim=5")])
+    assert [(row.name, row.seeds, row.splits) for row in rows] == [("a", 2, 1), ("model.dim=5", 1, 1)]
     assert rows[0].top1 == pytest.approx((0.4 + (0.6 + 0.5) / 2) / 2)
     assert rows[0].notes == ("seed 1 of split 1 in 2 runs; their mean counts, as of one seed",)
 
@@ -94,10 +97,35 @@ def test_data_without_splits_is_told_by_its_seeds_alone():
 def test_equal_figures_share_a_rank_and_the_next_one_is_left_out():
     """On 400 videos. The last digit of a sum of floats makes no difference: 0.1 + 0.2 is not 0.3."""
     tops = (0.5, 0.7, 0.1 + 0.2, 0.7, 0.3)
-    rows = compare([run(top1, 0, None, f"x={number}") for number, top1 in enumerate(tops)])
+    rows = compare([run(top1, 0, None, f"optim.lr={number}") for number, top1 in enumerate(tops)])
     ranked = rank(rows, lambda row: row.top1)
-    assert [(one.row.name, one.rank) for one in ranked] == [("x=1", 1), ("x=3", 1), ("x=0", 3), ("x=2", 4), ("x=4", 4)]
+    assert [(one.row.overrides["optim.lr"], one.rank) for one in ranked] == [
+        ("1", 1),
+        ("3", 1),
+        ("0", 3),
+        ("2", 4),
+        ("4", 4),
+    ]
     assert [one.ties for one in ranked] == [(1,), (1,), (), (4,), (4,)]
+
+
+def test_rows_that_were_typed_alike_are_told_by_what_their_config_has():
+    one, other = run(0.4), run(0.6)
+    one.config["optim"], other.config["optim"] = {"lr": 0.1, "decay": 0.3}, {"lr": 0.2, "decay": 0.3}
+    rows = compare([one, other])
+    assert [(row.name, row.top1) for row in rows] == [("a", 0.4), ("a", 0.6)]
+    told = "typed as another row is, but config.yaml in . has optim.lr="
+    assert [row.notes for row in rows] == [(f"{told}0.1",), (f"{told}0.2",)]
+
+
+def test_columns_are_the_overrides_that_all_runs_of_a_row_share_and_others_lack():
+    rows = compare([run(0.4, 0, None, "optim.lr=1"), run(0.5, 1, None, "optim.lr=1"), run(0.6, 0, None, "optim.lr=2")])
+    assert [(row.name, row.overrides, row.seeds) for row in rows] == [
+        *(("optim.lr=1", {"optim.lr": "1"}, 2), ("optim.lr=2", {"optim.lr": "2"}, 1))
+    ]
+    typed = run(0.7, 2, None, "optim.lr=2")
+    typed.record["overrides"] += ["launcher=slurm", "data.num_workers=8"]
+    assert [row.overrides for row in compare([run(0.4), typed])] == [{}, {"optim.lr": "2"}]
 
 
 def test_the_best_validation_of_a_pruned_run_is_shown():

@@ -41,16 +41,26 @@ def shown(lines):
 
 
 @cache
-def config():
+def tiny():
     cfg = compose_config("train", [TINY, "model.num_classes=8", "run_dir=x"])
-    return yaml.safe_dump({key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "clip")})
+    return {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "clip")}
+
+
+def config(overrides):
+    """That of a tiny model, with the values that were typed."""
+    content = {"data": {}, "optim": {}, **tiny()}
+    for override in overrides:
+        (node, _, key), value = override.partition("=")[0].partition("."), override.partition("=")[2]
+        content[node] = {**content[node], key: yaml.safe_load(value)}
+    return yaml.safe_dump(content)
 
 
 def make_run(folder, number, seed, status="finished", top1=0.5, videos=400, **more):
     """What a run of train.py leaves, as far as the table reads it."""
     path = folder / str(number)
     path.mkdir(parents=True)
-    overrides = ["experiment=demo", *more.pop("overrides", []), f"seed={seed}"]
+    typed = more.pop("overrides", [])
+    overrides = ["experiment=demo", *typed, f"seed={seed}"]
     record = {"status": status, "name": "x_motion", "overrides": overrides, "resumed_from": None, **more}
     if status == "finished":
         record |= {
@@ -58,7 +68,7 @@ def make_run(folder, number, seed, status="finished", top1=0.5, videos=400, **mo
             "best": {"val/top1": top1 + 0.1},
             "clips_per_second": 10.0 * number,
         }
-        (path / "config.yaml").write_text(config())
+        (path / "config.yaml").write_text(config(typed))
     (path / "metrics.json").write_text(json.dumps(record))
 
 

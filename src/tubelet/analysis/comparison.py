@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from tubelet.analysis.cost import Cost, count
+from tubelet.analysis.experiments import counting, experiments, settings, split_override
 from tubelet.analysis.intervals import Interval, interval, overlap
 from tubelet.analysis.repetitions import Splits, by_seed, complete, mean, num_videos, over_splits, splits_of, told
 from tubelet.analysis.runs import Run
 from tubelet.evaluation.checkpoint import build_module
 
+MOST_KEYS = 4  # told of those that differ
 DIGITS = 12  # of a figure: the same mean, added up in another order, differs behind them
 
 
@@ -101,24 +104,32 @@ def _ties(row: Row, places: Sequence[tuple[int, Row]]) -> tuple[int, ...]:
 
 def compare(runs: Sequence[Run]) -> list[Row]:
     """A row for each experiment, in the order of the folders."""
-    groups: dict[tuple[str, tuple[str, ...]], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.experiment, []).append(run)
-    shared = set.intersection(*(set(overrides) for _, overrides in groups))
+    groups = experiments(runs)
+    common = [set.intersection(*(set(counting(run)) for run in group)) for group in groups]
+    shared = set.intersection(*common)
     costs: dict[str, Cost | None] = {}
     rows = []
-    for (name, overrides), group in groups.items():
-        differing = [part for part in group[0].record["overrides"] if part in set(overrides) - shared]
+    for group, overrides in zip(groups, common, strict=True):
+        differing = [part for part in counting(group[0]) if part in overrides - shared]
         differing.sort(key=lambda part: not part.startswith("model="))  # the model first, the rest as typed
-        row = _row(name, group, costs)
-        rows.append(replace(row, name=" ".join(differing) or name, overrides=dict(map(split_override, differing))))
-    return rows
+        row = _row(str(group[0].record.get("name")), group, costs)
+        rows.append(replace(row, name=" ".join(differing) or row.name, overrides=dict(map(split_override, differing))))
+    return _alike_told(rows, groups)
 
 
-def split_override(part: str) -> tuple[str, str]:
-    """Key and value of `key=value`, without the + of a new key; `~key`, which takes a key away, has no value."""
-    key, _, value = part.lstrip("+").partition("=")
-    return key, value
+def _alike_told(rows: Sequence[Row], groups: Sequence[Sequence[Run]]) -> list[Row]:
+    """Notes what of config.yaml tells rows apart whose overrides do not: a yaml was edited in between."""
+    configured = [next((settings(run) for run in group if run.config), {}) for group in groups]
+    told = []
+    for row, mine in zip(rows, configured, strict=True):
+        alike = [its for one, its in zip(rows, configured, strict=True) if one.name == row.name and its and mine]
+        keys = sorted({key for its in alike for key in {*its, *mine} if its.get(key) != mine.get(key)})
+        values = [f"{key}={mine.get(key, 'null')}" for key in keys[:MOST_KEYS]]
+        values += [f"{len(keys) - MOST_KEYS} more"] * (len(keys) > MOST_KEYS)
+        where = os.path.relpath(row.folders[0])
+        note = f"typed as another row is, but config.yaml in {where} has {', '.join(values)}"
+        told.append(replace(row, notes=(*row.notes, note)) if keys else row)
+    return told
 
 
 def override_keys(rows: Sequence[Row]) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 
-OF_ONE_RUN = ("seed=", "data.split=", "run_dir=", "hydra.", "ckpt=")  # overrides that make no other experiment
 FIGURES = ("test.top1", "best.val/top1", "last_val.val/top1", "parameters", "clips_per_second", "peak_memory_mib")
 
 
@@ -22,12 +21,6 @@ class Run:
     @property
     def finished(self) -> bool:
         return self.record["status"] == "finished"
-
-    @property
-    def experiment(self) -> tuple[str, tuple[str, ...]]:
-        """The same for runs that differ in their seed or official split only: name, and the overrides that count."""
-        kept = (part for part in self.record["overrides"] if not part.lstrip("+").startswith(OF_ONE_RUN))
-        return str(self.record.get("name")), tuple(sorted(kept))
 
     @property
     def seed(self) -> str:
