@@ -189,8 +189,27 @@ def test_rows_are_ranked_by_the_test_and_by_validation_where_that_is_asked_for(c
         make_run(tmp_path, number, 0, top1=top1, overrides=[f"optim.lr={lr}"], last_val={"val/top1": val})
         record = json.loads((tmp_path / str(number) / "metrics.json").read_text()) | {"best": {}}
         (tmp_path / str(number) / "metrics.json").write_text(json.dumps(record))
-    assert [row["optim.lr"] for row in shown(call(tmp_path))] == ["2", "3", "1"]
-    assert [row["optim.lr"] for row in shown(call(tmp_path, "--by", "val"))] == ["1", "3", "2"]
+    by_test, by_val = call(tmp_path), call(tmp_path, "--by", "val")
+    assert [row["optim.lr"] for row in shown(by_test)] == ["2", "3", "1"]
+    assert [row["optim.lr"] for row in shown(by_val)] == ["1", "3", "2"]
+    assert by_test[6] == (
+        "ranked by the test: the test top-1 of the best of 3 rows is too good by chance; choose with --by val, and "
+        "report the test top-1 of the row chosen"
+    )
+    assert by_val[6] == "ranked by the best validation, to choose with; report the test top-1 of the row chosen"
+    (tmp_path / "search.journal").touch()
+    assert call(tmp_path)[:7] == by_val[:7]
+    assert call(tmp_path, "--by", "test")[:7] == by_test[:7]
+
+
+def test_where_the_validation_is_the_test_no_ranking_is_told_to_be_one_to_choose_with(call, tmp_path):
+    for number in range(2):
+        make_run(tmp_path, number, 0, overrides=[f"optim.lr={number}"])
+        record = json.loads((tmp_path / f"{number}/metrics.json").read_text())
+        record["test"]["protocol"] = "400 test videos (those of validation) of split 1 of data/ucf101, 1 x 1 views"
+        (tmp_path / f"{number}/metrics.json").write_text(json.dumps(record))
+    told = "validation and test are the same videos, so the test top-1 of the best of 2 rows is too good by chance"
+    assert call(tmp_path, "--by", "val")[5] == f"{told}, whichever of them ranks"
 
 
 def test_rows_whose_intervals_overlap_are_told_as_ties(call, tmp_path):
@@ -228,7 +247,8 @@ def test_a_search_is_numbered_by_trial_drawn_and_its_pruned_trials_are_marked(ca
         typed = [f"optim.lr={lr}", f"model.depth={trial + 1}"]
         ended = {"status": "pruned", "best": {"val/top1": 0.95}} if trial == 1 else {}
         make_run(tmp_path, trial, 0, top1=0.5 + trial / 10, overrides=typed, **ended)
-    lines = call(tmp_path, "--by", "val")
+    (tmp_path / "search.journal").touch()
+    lines = call(tmp_path)
     names = ("rank", "job", "optim.lr", "val top-1", "not finished")
     assert [tuple(row[name] for name in names) for row in shown(lines)] == [
         ("1", "2", "0.1235", "0.8000", "-"),

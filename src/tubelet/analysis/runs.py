@@ -93,6 +93,16 @@ def read_run(path: Path) -> Run | None:
     return run
 
 
+def is_of_search(run: Run) -> bool:
+    return (run.folder.parent / "search.journal").exists()
+
+
+def tests_validation(run: Run) -> bool:
+    """Whether its test was of the validation's videos (see training/protocol.py)."""
+    test = run.record.get("test")
+    return isinstance(test, dict) and "(those of validation)" in str(test.get("protocol"))
+
+
 def _has_model(config: Any) -> bool:
     model, clip = (config.get(key) if isinstance(config, dict) else None for key in ("model", "clip"))
     return isinstance(model, dict) and isinstance(clip, dict) and {"num_frames", "crop"} <= set(clip)

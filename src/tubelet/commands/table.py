@@ -49,25 +49,33 @@ def run() -> None:
         "folder", type=Path, help="a sweep's folder, or any with runs below it; table.csv and table.png go there"
     )
     parser.add_argument(
-        "--by", choices=("test", "val"), default="test", help="top-1 to rank by: val where the best is to be chosen"
+        "--by",
+        choices=("test", "val"),
+        help="top-1 to rank by: val where the best is to be chosen. Without it: val where there are runs of a search, "
+        "else test",
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too, with whole names")
     given = parser.parse_args()
     folder = given.folder
 
     from tubelet.analysis.comparison import by_test, by_validation, compare, rank
-    from tubelet.analysis.runs import read_runs
+    from tubelet.analysis.runs import is_of_search, read_runs
 
     try:
         runs, unreadable = read_runs(folder)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    ranked = rank(compare(runs), by_validation if given.by == "val" else by_test)
-    notes = [*told(runs, unreadable), *(f"{one.row.name}: {note}" for one in ranked for note in one.row.notes)]
+    by = given.by or ("val" if any(map(is_of_search, runs)) else "test")
+    ranked = rank(compare(runs), by_validation if by == "val" else by_test)
+    notes = [
+        *choice(ranked, runs, by),
+        *told(runs, unreadable),
+        *(f"{one.row.name}: {note}" for one in ranked for note in one.row.notes),
+    ]
     print("\n".join(markdown(lines(ranked, folder, LETTERS))))
     print("\n".join(["", *notes]))
     write_csv(ranked, folder)
-    written = ["table.csv", *draw(ranked, given.by, folder)]
+    written = ["table.csv", *draw(ranked, by, folder)]
     print(f"written: {', '.join(os.path.relpath(folder / name) for name in written)}")
     if given.markdown:
         given.markdown.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +83,20 @@ def run() -> None:
         with written_whole(given.markdown) as path:
             path.write_text("\n".join(whole).rstrip() + "\n", encoding="utf-8")
         print(f"written: {os.path.relpath(given.markdown)}")
+
+
+def choice(ranked: "Sequence[Ranked]", runs: "Sequence[Run]", by: str) -> Iterator[str]:
+    """What a ranking may not be used for, where several rows are ranked."""
+    from tubelet.analysis.runs import tests_validation
+
+    num = sum(one.rank is not None for one in ranked)
+    too_good = f"the test top-1 of the best of {num} rows is too good by chance"
+    if num > 1 and any(map(tests_validation, runs)):
+        yield f"validation and test are the same videos, so {too_good}, whichever of them ranks"
+    elif num > 1 and by == "test":
+        yield f"ranked by the test: {too_good}; choose with --by val, and report the test top-1 of the row chosen"
+    elif num > 1:
+        yield "ranked by the best validation, to choose with; report the test top-1 of the row chosen"
 
 
 def told(runs: "Sequence[Run]", unreadable: dict[Path, str]) -> Iterator[str]:
