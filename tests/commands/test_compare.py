@@ -68,6 +68,20 @@ def test_a_run_differs_from_itself_by_nothing(call, tmp_path):
     assert lines[-1] == "written: made/{compare.csv,compare.png}"
 
 
+def test_where_interval_and_test_disagree_the_test_is_told_to_hold(call, tmp_path):
+    """0 against 4 of 60: p is 2 / 2**4, and a resample has none of the 4 in (1 - 4 / 60)**60 = 1.6 % of the draws."""
+    make(tmp_path / "a.csv", [i >= 4 for i in range(60)])
+    make(tmp_path / "b.csv", [True] * 60)
+    lines = call("a.csv", "b.csv")
+    assert lines[3].startswith("B - A: +0.0667, 95 % interval +0.0167 to ")
+    assert lines[4] == "McNemar's exact test: p = 0.125, chance alone may do this"
+    assert lines[5] == (
+        "the interval excludes 0 all the same: with 4 videos on which the models differ it is an approximation; "
+        "the test is exact, and holds"
+    )
+    assert lines[6].startswith("right in both 56")
+
+
 def test_of_many_classes_the_ends_are_shown_and_all_are_written(call, tmp_path):
     for name in "ab":
         rows = [f"{i},class {i % 50:02},x,{int((i % 50 < 25) == (name == 'a'))}" for i in range(100)]

@@ -83,11 +83,16 @@ def told(pair: "Pair", seed: int) -> list[str]:
     low, high = difference_interval(pair, seed)
     p = mcnemar(pair.only_a, pair.only_b)
     verdict = "more than chance" if p < LEVEL else "chance alone may do this"
+    disagree = [  # the other way round was never seen: the exact test is the stricter of the two
+        f"the interval excludes 0 all the same: with {pair.only_a + pair.only_b} videos on which the models differ it "
+        "is an approximation; the test is exact, and holds"
+    ]
     of_seeds = ["of these two trained models, that is; two seeds of one training may differ as much (docs/compare.md)"]
     return [
         f"B - A: {pair.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f} "
         f"({NUM_RESAMPLES:,} resamples of {pair.videos} videos)",
         f"McNemar's exact test: p = {p:.3g}, {verdict}",
+        *disagree * (p >= LEVEL and (low > 0 or high < 0)),
         f"right in both {pair.both}, only in A {pair.only_a}, only in B {pair.only_b}, in neither {pair.neither}",
         *of_seeds * (p < LEVEL),
     ]
