@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tubelet.analysis.evaluated import check_comparable, read_evaluation
+from tubelet.analysis.evaluated import below_roots, check_comparable, read_evaluation
 from tubelet.evaluation.results import Results
 from tubelet.video.annotations import Video
 
@@ -55,6 +55,41 @@ def test_other_protocols_are_refused_by_the_part_that_differs_unless_that_is_mea
     check_comparable(read_evaluation(a), read_evaluation(b), True)
 
 
+def on_disk(folder, root, videos=VIDEOS, protocol=PROTOCOL):
+    """The evaluation of a machine whose videos lie in `root`."""
+    there = [(f"{root}/{path}", label) for path, label in videos]
+    make(folder, videos=there, protocol=protocol.replace("of data/x,", f"of split 1 of {root},"))
+    (folder / "config.yaml").write_text(f"data: {{root: '{root}'}}")
+    return folder
+
+
+def test_the_same_videos_in_the_roots_of_two_machines_can_be_compared(tmp_path):
+    folders = on_disk(tmp_path / "a", "/disk, old/x"), on_disk(tmp_path / "b", "/new/x")
+    read = [read_evaluation(folder) for folder in folders]
+    a, b = below_roots(*read)
+    check_comparable(a, b, False)
+    assert a.right == b.right
+    assert list(a.right) == [("a.mp4", "red"), ("b.mp4", "green"), ("c.mp4", "blue"), ("d.mp4", "green")]
+    with pytest.raises(ValueError, match="the videos differ: 4 only in "):
+        check_comparable(*read, True)
+
+
+def test_the_splits_of_two_roots_are_compared_without_the_roots(tmp_path):
+    a, b = on_disk(tmp_path / "a", "/disk/x"), on_disk(tmp_path / "b", "/new/x")
+    record = json.loads((b / "metrics.json").read_text())
+    record["test"]["protocol"] = record["test"]["protocol"].replace("split 1", "split 2")
+    (b / "metrics.json").write_text(json.dumps(record))
+    assert refused(a, b).startswith("the protocols differ: 4 test videos of split 1 against 4 test videos of split 2;")
+
+
+def test_a_copied_file_that_tells_no_root_has_that_of_the_other(tmp_path):
+    folder = on_disk(tmp_path / "a", "/disk/x")
+    copied = tmp_path / "copied.csv"
+    copied.write_text((folder / "predictions.csv").read_text())
+    a, b = below_roots(read_evaluation(folder), read_evaluation(copied))
+    assert a.right == b.right
+
+
 def test_a_file_without_its_record_has_no_protocol(tmp_path):
     (make(tmp_path / "a") / "metrics.json").unlink()
     assert read_evaluation(tmp_path / "a").protocol is None
@@ -93,6 +128,12 @@ def test_a_damaged_file_is_named(tmp_path, content, told):
     said = refused(file, file)
     assert said.startswith(str(file))
     assert said.removeprefix(str(file)).strip() == told.strip()
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    folder = make(tmp_path / "a")
+    (folder / "config.yaml").write_text("data: [")
+    assert refused(folder, folder).startswith(f"{folder / 'config.yaml'}: while parsing a flow")
 
 
 def test_a_folder_without_predictions_is_named(tmp_path):

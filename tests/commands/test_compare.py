@@ -100,6 +100,22 @@ def test_a_real_run_is_compared_with_its_own_evaluation(call, trained):
     assert lines[2].startswith("protocol of A and B: 16 test videos of ")
 
 
+def test_two_runs_whose_videos_lie_in_other_roots_are_compared_and_both_roots_are_told(call, tmp_path):
+    for name, root in (("a", "/disk/motion"), ("b", "/home/motion")):
+        (tmp_path / name).mkdir()
+        rows = [f"{root}/{i}.mp4,up,up,{int(i > 2 or name == 'b')}" for i in range(7)]
+        (tmp_path / name / "predictions.csv").write_text("\n".join(["video,label,predicted,correct", *rows]) + "\n")
+        (tmp_path / name / "config.yaml").write_text(f"data: {{root: {root}}}")
+        record = {"status": "finished", "test": {"protocol": f"7 test videos of {root}, 1 x 1 views"}}
+        (tmp_path / name / "metrics.json").write_text(json.dumps(record))
+    lines = call("a", "b")
+    assert lines[2:4] == [
+        "protocol of A: 7 test videos of /disk/motion, 1 x 1 views",
+        "protocol of B: 7 test videos of /home/motion, 1 x 1 views",
+    ]
+    assert "right in both 4, only in A 0, only in B 3, in neither 0" in lines
+
+
 def test_what_cannot_be_compared_is_one_line(call, tmp_path):
     make(tmp_path / "a.csv", [True, False])
     make(tmp_path / "b.csv", [True, False, True])

@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import yaml
 
 Answered = tuple[str, str]  # path and label of a video; the path alone may come with several labels
 
@@ -14,14 +17,28 @@ class Evaluation:
     """One model's answers.
 
     protocol: that of metrics.json; None for a file without one beside it
+    root: data.root of config.yaml, the folder of the videos; None for a file without one beside it
     right: whether each video was answered with its label, in the order of the file
     unreadable: those that could not be read, which count as wrong
     """
 
     path: Path
     protocol: str | None
+    root: str | None
     right: dict[Answered, bool]
     unreadable: frozenset[Answered]
+
+    def below(self, root: str | None) -> "Evaluation":
+        """The same with the paths of videos below `root` seen from there; other paths, and all without one, stay."""
+        if root is None:
+            return self
+        right = {(_seen_from(root, path), label): answer for (path, label), answer in self.right.items()}
+        unreadable = frozenset((_seen_from(root, path), label) for path, label in self.unreadable)
+        return replace(self, right=right, unreadable=unreadable)
+
+
+def _seen_from(root: str, path: str) -> str:
+    return os.path.normpath(path).removeprefix(os.path.join(os.path.normpath(root), ""))
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -30,7 +47,9 @@ def read_evaluation(path: Path) -> Evaluation:
     Raises ValueError where it has not finished, or is no such file.
     """
     file = path / "predictions.csv" if path.is_dir() else path
-    protocol = _protocol(file.with_name("metrics.json")) if file.name == "predictions.csv" else None
+    named = file.name == "predictions.csv"  # what lies beside a file of another name need not be of it
+    protocol = _protocol(file.with_name("metrics.json")) if named else None
+    root = _root(file.with_name("config.yaml")) if named else None
     if not file.exists():
         raise ValueError(f"{file}: there is no such file; give a run that has been tested, or a predictions.csv")
     right: dict[Answered, bool] = {}
@@ -51,7 +70,7 @@ def read_evaluation(path: Path) -> Evaluation:
                 unreadable.add(video)
     if not right:
         raise ValueError(f"{file} holds no videos")
-    return Evaluation(path, protocol, right, frozenset(unreadable))
+    return Evaluation(path, protocol, root, right, frozenset(unreadable))
 
 
 def _protocol(record: Path) -> str | None:
@@ -69,10 +88,29 @@ def _protocol(record: Path) -> str | None:
     return next((test["protocol"] for test in tests if "protocol" in test), None)
 
 
+def _root(config: Path) -> str | None:
+    try:
+        content = yaml.safe_load(config.read_text()) if config.exists() else None
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{config}: {' '.join(str(error).split())}") from None
+    data = content.get("data") if isinstance(content, dict) else None
+    root = data.get("root") if isinstance(data, dict) else None
+    return None if root is None else str(root)
+
+
+def below_roots(a: Evaluation, b: Evaluation) -> tuple[Evaluation, Evaluation]:
+    """Both with their videos named as seen from their data.root, which lies elsewhere on another machine.
+
+    A file that tells none has that of the other one.
+    """
+    return a.below(a.root or b.root), b.below(b.root or a.root)
+
+
 def check_comparable(a: Evaluation, b: Evaluation, protocols_may_differ: bool) -> None:
     """Raises ValueError that names the difference, where the two are not of the same videos in the same way."""
-    if None not in (a.protocol, b.protocol) and a.protocol != b.protocol and not protocols_may_differ:
-        told = " against ".join(protocol_difference(str(a.protocol), str(b.protocol)))
+    protocols = [_without_root(one) for one in (a, b)]
+    if "" not in protocols and protocols[0] != protocols[1] and not protocols_may_differ:
+        told = " against ".join(protocol_difference(*protocols))
         raise ValueError(
             f"the protocols differ: {told}; evaluate both in the same way with eval.py, or take the difference "
             f"as part of what is compared with --protocols-may-differ"
@@ -87,6 +125,11 @@ def check_comparable(a: Evaluation, b: Evaluation, protocols_may_differ: bool) -
     alone = [sorted(one.keys() - other.keys()) for one, other in ((labels_a, labels_b), (labels_b, labels_a))]
     told = "; ".join(f"{len(x)} only in {one.path}, such as {x[0]}" for x, one in zip(alone, (a, b), strict=True) if x)
     raise ValueError(f"the videos differ: {told}")
+
+
+def _without_root(evaluation: Evaluation) -> str:
+    """Its protocol but for where the videos lie; empty where it is not known."""
+    return (evaluation.protocol or "").replace(f" of {evaluation.root}, ", ", ", 1)
 
 
 def protocol_difference(a: str, b: str) -> tuple[str, str]:

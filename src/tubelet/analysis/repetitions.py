@@ -48,7 +48,8 @@ def num_videos(splits: Splits) -> int | None:
     runs = [copies[0] for copies in splits.values()]
     if len(runs) == 1:
         return runs[0].record["test"].get("videos")
-    return len({video for run in runs for video, _ in read_evaluation(run.folder).right})
+    tests = [(tested := read_evaluation(run.folder)).below(tested.root) for run in runs]
+    return len({video for tested in tests for video, _ in tested.right})
 
 
 def told(seeds: Mapping[str, Splits]) -> Iterator[str]:

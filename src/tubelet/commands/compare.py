@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # so that --help answers at once
 
 ABOUT = """Compare two evaluated runs video by video: the difference of their top-1 with an interval over the
 videos, McNemar's exact test, and gains and losses by class (docs/compare.md). They must be of the same videos, under
-the same protocol."""
+the same protocol; data.root may differ, as it does on two machines."""
 MOST_CLASSES = 20  # on the screen
 PATH_LETTERS = 91  # in the picture
 HEADS = ("class", "videos", "top-1 A", "top-1 B", "only A right", "only B right", "B - A", "p", "p (Holm)")
@@ -31,16 +31,16 @@ def run() -> None:
     parser.add_argument(
         "--protocols-may-differ",
         action="store_true",
-        help="compare other clips, views or data roots too; both are told",
+        help="compare other clips or views too; both are told",
     )
     given = parser.parse_args()
     if given.seed < 0:
         sys.exit(f"error: --seed {given.seed} is negative")
 
-    from tubelet.analysis.evaluated import check_comparable, read_evaluation
+    from tubelet.analysis.evaluated import below_roots, check_comparable, read_evaluation
 
     try:
-        a, b = read_evaluation(given.a), read_evaluation(given.b)
+        a, b = below_roots(read_evaluation(given.a), read_evaluation(given.b))
         check_comparable(a, b, given.protocols_may_differ)
     except ValueError as error:
         sys.exit(f"error: {error}")
