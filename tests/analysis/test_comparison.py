@@ -69,6 +69,14 @@ def test_a_seed_that_lacks_a_split_is_told_and_left_out():
     assert row.notes[0] == "seed 1 has no finished run of split 2, 3, and is left out of the figures"
 
 
+def test_a_split_that_no_seed_has_finished_is_told():
+    early = {"status": "failed", "name": "a", "overrides": ["seed=0", "data.split=3"]}  # before its config was written
+    runs = [run(0.5, 0, 1), run(0, 0, 2, status="failed", test={}), Run(Path("."), early, {})]
+    (row,) = compare(runs)
+    assert (row.top1, row.splits, row.not_finished) == (0.5, 1, "2 failed")
+    assert row.notes == ("split 2, 3 has no finished run: the figures are of the others",)
+
+
 def test_where_no_seed_has_every_split_there_is_no_figure():
     (row,) = compare([run(0.5, 0, 1), run(0.9, 1, 2)])
     assert (row.top1, row.interval, row.seeds) == (None, None, 0)

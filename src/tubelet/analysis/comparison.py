@@ -170,7 +170,7 @@ def number(text: str) -> float | None:
 def _row(recorded_name: str, runs: Sequence[Run], costs: dict[str, Cost | None]) -> Row:
     finished = [run for run in runs if run.finished]
     seeds = by_seed(finished)
-    counted, notes = complete(seeds), list(told(seeds))
+    counted, notes = complete(seeds), list(told(runs, seeds))
     tops = (over_splits(splits, lambda run: run.figure("test.top1")) for splits in counted)
     tests = [top1 for top1 in tops if top1 is not None]
     cost = next((cost_of(run, costs) for run in runs if run.config), None)

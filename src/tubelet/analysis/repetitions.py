@@ -52,9 +52,12 @@ def num_videos(splits: Splits) -> int | None:
     return len({video for tested in tests for video, _ in tested.right})
 
 
-def told(seeds: Mapping[str, Splits]) -> Iterator[str]:
-    """What a reader must know of runs that were made twice, and of seeds that lack a split."""
+def told(runs: Sequence[Run], seeds: Mapping[str, Splits]) -> Iterator[str]:
+    """What a reader must know of runs that were made twice, and of splits that are lacking."""
     wanted = splits_of(seeds)
+    absent = sorted({run.split for run in runs if run.split is not None and run.split not in wanted})
+    if seeds and absent:
+        yield f"split {', '.join(absent)} has no finished run: the figures are of the others"
     for seed, splits in seeds.items():
         for split, copies in splits.items():
             if len(copies) > 1:

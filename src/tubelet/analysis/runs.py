@@ -25,14 +25,17 @@ class Run:
     @property
     def seed(self) -> str:
         """Of the config, or, where it tells none, as it was typed."""
-        typed = [part.partition("=")[2] for part in self.record["overrides"] if part.startswith("seed=")]
-        return str(self.config.get("seed", typed[-1] if typed else 0))
+        return str(self.config.get("seed", self._typed("seed") or 0))
 
     @property
     def split(self) -> str | None:
-        """The official split of the data, where it has some."""
-        split = self.config.get("data", {}).get("split")
+        """The official split of the data, where it has some; without a config, as it was typed."""
+        split = self.config["data"].get("split") if "data" in self.config else self._typed("data.split")
         return None if split is None else str(split)
+
+    def _typed(self, key: str) -> str | None:
+        typed = [part.partition("=")[2] for part in self.record["overrides"] if part.startswith(f"{key}=")]
+        return typed[-1] if typed else None
 
     @property
     def val_top1(self) -> float | None:
