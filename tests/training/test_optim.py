@@ -142,7 +142,15 @@ def test_accumulation_follows_from_total_batch():
     assert accumulation(total_batch=64, batch_size=8, devices=2, repeats=2) == 2
 
 
-def test_a_total_batch_that_does_not_divide_is_an_error_with_the_nearest_that_does():
-    message = r"optim.total_batch=20 is not a multiple of data.batch_size=8 times 1 devices; .*optim.total_batch=16"
-    with pytest.raises(ValueError, match=message):
-        accumulation(total_batch=20, batch_size=8, devices=1, repeats=1)
+@pytest.mark.parametrize(
+    ("total_batch", "devices", "repeats", "told"),
+    [
+        (20, 1, 1, "times 1 devices; data.batch_size=5 divides it, or take optim.total_batch=16"),
+        (64, 16, 1, "times 16 devices; data.batch_size=4 divides it, or take optim.total_batch=128"),
+        (36, 2, 3, "times 2 devices times data.repeats=3; data.batch_size=6 divides it, or take optim.total_batch=48"),
+        (21, 2, 1, "times 2 devices; the nearest is optim.total_batch=16"),
+    ],
+)
+def test_a_total_batch_that_does_not_divide_is_an_error_with_what_does(total_batch, devices, repeats, told):
+    with pytest.raises(ValueError, match=f"optim.total_batch={total_batch} is not a multiple of .*=8 {told}$"):
+        accumulation(total_batch, batch_size=8, devices=devices, repeats=repeats)

@@ -12,6 +12,7 @@ from torch import nn
 
 from tubelet.training import build, build_data
 from tubelet.training.launch import compose_config, config_dir
+from tubelet.training.optim import accumulation
 from tubelet.training.recipes import told
 from tubelet.training.train import assemble
 
@@ -208,6 +209,16 @@ def test_a_sweep_over_the_batch_keeps_the_rule_of_the_rate():
         assert other.rate(0, 100, 5) == pytest.approx(6 * build.build(ours).rate(0, 100, 5))
     typed = composed("model=mvit_v2_s", "data=kinetics400", "optim.total_batch=128")
     assert build.build(typed.optim).told().startswith("AdamW, lr 0.0004 = 0.0016 x 128 / 512 clips, ")
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_the_batch_of_every_recipe_divides_among_one_to_eight_devices(devices):
+    for name in NAMES:
+        cfg = of_pair(name)
+        at_once = cfg.data.batch_size * devices * cfg.data.repeats
+        assert accumulation(cfg.optim.total_batch, cfg.data.batch_size, devices, cfg.data.repeats) * at_once == (
+            cfg.optim.total_batch
+        )
 
 
 def test_the_command_line_wins_over_an_experiment_and_both_over_a_recipe():

@@ -110,8 +110,10 @@ def accumulation(total_batch: int, batch_size: int, devices: int, repeats: int) 
     if total_batch % at_once:
         nearest = max(round(total_batch / at_once), 1) * at_once
         repeated = f" times data.repeats={repeats}" if repeats > 1 else ""
+        smaller = next((n for n in range(batch_size, 0, -1) if total_batch % (n * devices * repeats) == 0), None)
+        fitting = f"data.batch_size={smaller} divides it, or take" if smaller else "the nearest is"
         raise ValueError(
             f"optim.total_batch={total_batch} is not a multiple of data.batch_size={batch_size} "
-            f"times {devices} devices{repeated}; the nearest is optim.total_batch={nearest}"
+            f"times {devices} devices{repeated}; {fitting} optim.total_batch={nearest}"
         )
     return total_batch // at_once
