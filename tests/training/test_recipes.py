@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from omegaconf import OmegaConf
+from recipe_sources import SEGMENTS, SOURCES
 from torch import nn
 
 from tubelet.training import build, build_data
@@ -20,113 +21,9 @@ CONF = Path(config_dir())
 BASES = {"auto", "none", "finetuning"}  # files of conf/recipe that are of no pair
 NAMES = sorted({path.stem for path in (CONF / "recipe").glob("*.yaml")} - BASES)
 DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
-STEPS = "x 0.1 from epoch 11, x 0.01 from epoch 14"
-SCENIC = "warm-up of 2.5 epochs from 0, cosine from the first step to 0"
-NODES = f"AdamW, lr {16 * 1e-4:g} = 0.0016 x 512 / 512 clips, "
-NODES += f"warm-up of 30 epochs from {16 * 1e-6:g}, cosine after it to {16 * 1e-6:g}"
-NODE = "clips, warm-up of 3 epochs from 0.0001, cosine after it to 1e-06"
-
-# Each row in the figures of its source, and its arithmetic: clips of a step, epochs, what the run prints of the rate;
-# weight decay, clipping, label smoothing, drop path, head dropout; frames x stride or segments, crop, clips x crops of
-# the test, augmentation beside crop and flip, clips a video.
-TABLE = {
-    # scenic, projects/vivit/configs/kinetics400/vivit_base_k400.py: base_learning_rate, warmup_steps of 2.5 epochs,
-    # 'constant * cosine_decay * linear_warmup', batch_size, num_training_epochs, max_grad_norm, l2_decay_factor
-    "vivit_joint_kinetics400": (
-        *(64, 30, f"SGD, lr 0.1 = 0.1 x 64 / 64 clips, {SCENIC}"),
-        *(0.0, 1.0, 0.0, 0.0, None, "32x2", 224, "4x3", "jitter colour drop", 1),
-    ),
-    # the same, vivit_base_factorised_encoder.py
-    "vivit_factorised_encoder_kinetics400": (
-        *(64, 30, f"SGD, lr 0.05 = 0.05 x 64 / 64 clips, {SCENIC}"),
-        *(0.0, 1.0, 0.0, 0.0, None, "32x2", 224, "4x3", "jitter colour drop", 1),
-    ),
-    # the same, configs/something_something_v2/vivit_large_factorised_encoder.py, of the large model
-    "vivit_factorised_encoder_ssv2": (
-        *(64, 35, f"SGD, lr 0.4 = 0.4 x 64 / 64 clips, {SCENIC}"),
-        *(0.0, 1.0, 0.3, 0.3, None, "32x1", 256, "4x3", "jitter randaugment mix", 1),
-    ),
-    # TimeSformer, configs/Kinetics/TimeSformer_divST_{8x32_224,16x16_448,96x4_224}.yaml: BASE_LR, STEPS, LRS,
-    # MAX_EPOCH, WEIGHT_DECAY; GLOBAL_BATCH_SIZE of config/defaults.py; DROP_PATH_RATE of models/vit.py; TEST
-    "timesformer_kinetics400": (
-        *(64, 15, f"SGD, lr 0.005 = 0.005 x 64 / 64 clips, {STEPS}"),
-        *(1e-4, None, 0.0, 0.1, None, "8x32", 224, "1x3", "jitter", 1),
-    ),
-    "timesformer_hr_kinetics400": (
-        *(64, 15, f"SGD, lr 0.005 = 0.005 x 64 / 64 clips, {STEPS}"),
-        *(1e-4, None, 0.0, 0.1, None, "16x16", 448, "1x3", "jitter", 1),
-    ),
-    "timesformer_l_kinetics400": (
-        *(64, 15, f"SGD, lr 0.005 = 0.005 x 64 / 64 clips, {STEPS}"),
-        *(1e-4, None, 0.0, 0.1, None, "96x4", 224, "1x3", "jitter", 1),
-    ),
-    # configs/SSv2/TimeSformer_divST_{8_224,16_448,64_224}.yaml
-    "timesformer_ssv2": (
-        *(64, 15, f"SGD, lr 0.005 = 0.005 x 64 / 64 clips, {STEPS}"),
-        *(1e-4, None, 0.0, 0.1, None, "8 segments", 224, "1x3", "jitter", 1),
-    ),
-    "timesformer_hr_ssv2": (
-        *(64, 15, f"SGD, lr 0.005 = 0.005 x 64 / 64 clips, {STEPS}"),
-        *(1e-4, None, 0.0, 0.1, None, "16 segments", 448, "1x3", "jitter", 1),
-    ),
-    "timesformer_l_ssv2": (
-        *(64, 15, f"SGD, lr 0.005 = 0.005 x 64 / 64 clips, {STEPS}"),
-        *(1e-4, None, 0.0, 0.1, None, "64 segments", 224, "1x3", "jitter", 1),
-    ),
-    # SlowFast, configs/Kinetics/{MVIT_B_16x4_CONV,MVIT_B_32x3_CONV,MVITv2_S_16x4,MVITv2_B_32x3}.yaml, on 16 nodes
-    # (pytorchvideo's trainer: num_nodes 16): BASE_LR 1e-4, WARMUP_START_LR 1e-6 and COSINE_END_LR 1e-6 times
-    # NUM_SHARDS; BATCH_SIZE 16 a node, NUM_SAMPLE 2; WARMUP_EPOCHS, MAX_EPOCH, CLIP_GRAD_L2NORM, DROPPATH_RATE
-    "mvit_v1_b_kinetics400": (
-        *(16 * 16 * 2, 200, NODES),
-        *(0.05, 1.0, 0.1, 0.2, 0.5, "16x4", 224, "5x1", "randaugment erase mix", 2),
-    ),
-    "mvit_v1_b_32x3_kinetics400": (
-        *(16 * 16 * 2, 200, NODES),
-        *(0.05, 1.0, 0.1, 0.3, 0.5, "32x3", 224, "5x1", "randaugment erase mix", 2),
-    ),
-    "mvit_v2_s_kinetics400": (
-        *(16 * 16 * 2, 200, NODES),
-        *(0.05, 1.0, 0.1, 0.2, 0.5, "16x4", 224, "5x1", "randaugment erase mix", 2),
-    ),
-    "mvit_v2_b_kinetics400": (
-        *(16 * 16 * 2, 200, NODES),
-        *(0.05, 1.0, 0.1, 0.3, 0.5, "32x3", 224, "5x1", "randaugment erase mix", 2),
-    ),
-    # SlowFast, configs/SSv2/MVITv2_{S_16x4,B_32x3}.yaml on one node: BATCH_SIZE 16, NUM_SAMPLE 1, WARMUP_START_LR 1e-4
-    "mvit_v2_s_ssv2": (
-        *(
-            16,
-            100,
-            "SGD, lr 0.0025 = 0.0025 x 16 / 16 clips, warm-up of 3 epochs from 0.0001, cosine after it to 1e-06",
-        ),
-        *(1e-4, None, 0.1, 0.4, 0.5, "16 segments", 224, "1x3", "randaugment jitter erase mix", 1),
-    ),
-    "mvit_v2_b_ssv2": (
-        *(
-            16,
-            100,
-            "SGD, lr 0.0015 = 0.0015 x 16 / 16 clips, warm-up of 3 epochs from 0.0001, cosine after it to 1e-06",
-        ),
-        *(1e-4, None, 0.1, 0.4, 0.5, "32 segments", 224, "1x3", "randaugment jitter erase mix", 1),
-    ),
-}
-# VideoMAE, scripts/ucf101/.../finetune.sh: lr 5e-4 for 256 videos, warmup_lr 1e-8, min_lr 1e-5, both scaled as lr is
-# (run_class_finetuning.py); batch_size 16 x 8 GPUs, num_sample 2; epochs 100, warm-up 5, layer_decay 0.7, drop_path 0.2
-HALVED = f"warm-up of 5 epochs from {1e-8 * 128 / 256:g}, cosine after it to {1e-5 * 128 / 256:g}"
-FINETUNED = (
-    *(16 * 8 * 2, 100, f"AdamW, lr {5e-4 * 16 * 8 / 256:g} = 0.0005 x 256 / 512 clips, x 0.7 a layer, {HALVED}"),
-    *(0.05, None, 0.1, 0.2),
-)
-FINETUNED_CLIPS = {
-    **{"vivit_joint": (None, "32x2"), "vivit_factorised_encoder": (None, "32x2"), "timesformer": (None, "8x32")},
-    **{"mvit_v1_b": (0.5, "16x4"), "mvit_v2_s": (0.5, "16x4"), "mvit_v2_b": (0.5, "32x3")},
-}
-for _model, (_dropout, _clip) in FINETUNED_CLIPS.items():
-    for _data in ("ucf101", "hmdb51"):
-        row = (*FINETUNED, _dropout, _clip, 224, "5x3", "randaugment erase mix", 2)
-        TABLE[f"{_model}_{_data}"] = row
-for _data in ("kinetics400", "ssv2", "ucf101", "hmdb51"):
-    TABLE[f"mvit_{_data}"] = TABLE[f"mvit_v2_s_{_data}"]
+COMPARED = ("optim", "augment", "views", "clip")  # nodes of which every value is
+OF_MODEL = ("pretrained", "accept", "weights_required", "drop_path", "head_dropout", "time_depth")
+OF_DATA = ("batch_size", "repeats", "scale_while_decoding")
 
 
 def composed(*overrides):
@@ -145,8 +42,34 @@ def of_pair(name):
     return composed(f"model={model}", f"data={data}")
 
 
-def test_the_table_has_every_recipe():
-    assert set(TABLE) == set(NAMES)
+def plain(value):
+    """A node as (name of its class, arguments): without `fused`, which changes no value."""
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value["_target_"].rpartition(".")[2]
+    return kind, {key: plain(one) for key, one in value.items() if key not in ("_target_", "_partial_", "fused")}
+
+
+def figures(cfg):
+    """What a recipe decides, in the form of SOURCES."""
+    taken = OmegaConf.to_container(cfg, resolve=True)
+    found = {
+        name: {key: plain(value) for key, value in taken[name].items() if value is not None or name != "augment"}
+        for name in COMPARED
+    }
+    del found["optim"]["_target_"]
+    if found["clip"]["sampling"] == SEGMENTS:
+        del found["clip"]["stride"]
+    found["model"] = {key: taken["model"][key] for key in OF_MODEL if key in taken["model"]}
+    found["data"] = {key: taken["data"][key] for key in OF_DATA}
+    found["trainer"] = {"max_epochs": taken["trainer"]["max_epochs"]}
+    return found | {"told": {"rate": build.build(cfg.optim).told()}}
+
+
+def test_every_recipe_has_a_source():
+    assert set(SOURCES) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -154,19 +77,17 @@ def test_a_recipe_is_taken_by_its_pair_and_has_the_values_of_its_source(name):
     cfg = of_pair(name)
     told_by_file = name.replace("mvit_", "mvit_v2_s_") if name.startswith("mvit_") and "_v" not in name else name
     assert cfg.follows.startswith(f"{told_by_file}, ")
-    optim, clip, drop = build.build(cfg.optim), cfg.clip, cfg.model
-    frames = f"{clip.num_frames}x{clip.stride}"
-    if clip.sampling._target_.endswith("Segments"):
-        frames = f"{clip.num_frames} segments"
-    built = {key for key, node in cfg.augment.items() if node is not None} - {"crop", "flip"}
-    figures = (optim.weight_decay, optim.clip_norm, optim.label_smoothing, drop.drop_path, drop.get("head_dropout"))
-    shown = (frames, clip.crop, f"{cfg.views.clips}x{cfg.views.crops}")
-    expected = TABLE[name]
-    assert (optim.total_batch, cfg.trainer.max_epochs) == expected[:2]
-    assert optim.told().startswith(f"{expected[2]}, ")
-    assert figures == expected[3:8]
-    assert shown == expected[8:11]
-    assert (built, cfg.data.repeats) == (set(expected[11].split()), expected[12])
+    found, expected = figures(cfg), SOURCES[name]
+    assert found == expected
+    assert list(found["augment"]) == list(expected["augment"])  # the order in which they are applied
+
+
+@pytest.mark.parametrize("name", [*NAMES, "finetuning"])
+def test_every_value_that_a_recipe_sets_is_compared_with_its_source(name):
+    content = yaml.safe_load((CONF / f"recipe/{name}.yaml").read_text())
+    assert set(content) <= {"defaults", "follows", "model", "data", "trainer", *COMPARED}
+    for node, compared in (("model", OF_MODEL), ("data", OF_DATA), ("trainer", ("max_epochs",))):
+        assert set(content.get(node, {})) <= set(compared)
 
 
 def test_the_rates_of_mvit_are_those_of_sixteen_nodes_from_the_first_step_to_the_last():
@@ -280,17 +201,23 @@ def test_a_recipes_header_has_every_part_and_its_own_command(name):
     assert command.endswith(f"model={model} data={data}")
 
 
-def test_the_table_of_the_docs_has_the_batch_epochs_and_views_of_every_published_recipe():
+def test_the_table_of_the_docs_has_the_batch_rate_epochs_and_views_of_every_published_recipe():
     page = CONF.parent / "docs/recipes.md"
     if not page.exists():
         pytest.skip("a wheel has no docs")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines()]
-    told = {}
+    told, expected = {}, {}
     for row in (row for row in rows if len(row) == 9 and row[0].startswith("`") and row[0] != "`model=`"):
         for model in row[0].replace("`", "").split(", "):
-            told[f"{model}_{row[1].strip('`')}"] = (int(row[3]), int(row[5].split()[0]), row[7])
-    published = {name for name in NAMES if not name.endswith(("ucf101", "hmdb51"))}
-    assert told == {name: (*TABLE[name][:2], TABLE[name][10]) for name in published}
+            rate, (epochs, warmup) = row[4].split()[1].strip(","), row[5].split()
+            name = f"{model}_{row[1].strip('`')}"
+            told[name] = (int(row[3]), float(rate), int(epochs), float(warmup.strip("()")), row[7])
+    for name in NAMES:
+        if not name.endswith(("ucf101", "hmdb51")):
+            optim, views = (SOURCES[name][node] for node in ("optim", "views"))
+            epochs, tested = SOURCES[name]["trainer"]["max_epochs"], f"{views['clips']}x{views['crops']}"
+            expected[name] = (optim["total_batch"], optim["lr"], epochs, optim["warmup_epochs"], tested)
+    assert told == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -316,10 +243,10 @@ def few_steps(cfg):  # of which the first may have a rate of 0, and the last one
 @pytest.mark.filterwarnings("ignore::UserWarning")  # those that a run silences itself
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_takes_three_steps_at_reduced_size(name, tmp_path, motion_root):
-    model, repeats = pair(name)[0], TABLE[name][-1]
+    model, repeats = pair(name)[0], SOURCES[name]["data"]["repeats"]
     small = [*SMALL[model.split("_")[0]], *CLIP, f"optim.total_batch={4 * repeats}"]
     small += ["model.time_depth=1"] if "factorised_encoder" in name else []
-    small += ["augment.jitter.size=36"] if "jitter" in TABLE[name][-2] else []
+    small += ["augment.jitter.size=36"] if "jitter" in SOURCES[name]["augment"] else []
     stop = ["trainer.accelerator=cpu", "trainer.max_steps=3", "trainer.limit_val_batches=0", "run_dir=" + str(tmp_path)]
     small += [*VIDEOS, f"data.root={motion_root.parent / 'recipes'}", *stop]
     cfg = compose_config("train", ["name=x", f"model={model}", f"recipe={name}", *small])
