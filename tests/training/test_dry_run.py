@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from tubelet.training import dry_run as dry
-from tubelet.training.dry_run import Estimate, dry_run, limited, num_validations, told_time
+from tubelet.training.classifier import limited
+from tubelet.training.dry_run import Estimate, dry_run, num_validations, told_time
 from tubelet.training.launch import compose_config
 
 SMALL = ["experiment=demo", "data.train=64", "data.val=24", "data.test=16", "data.batch_size=4", "model.depth=1"]
@@ -70,6 +71,32 @@ def test_batches_are_counted_over_the_whole_run(motion_root, tmp_path, monkeypat
 
 def test_limits_are_batches_or_a_share_of_them():
     assert [limited(10, limit) for limit in (None, 3, 30, 0.25, 0)] == [10, 3, 10, 2, 0]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        (["trainer.max_epochs=-1"], "trainer.max_epochs or trainer.max_steps must end the run"),
+    ],
+)
+def test_a_run_without_a_length_is_refused_before_a_step_and_the_folder_is_free_for_the_next_try(
+    length, message, motion_root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(dry.Validated, "on_validation_start", None)  # nothing is run
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            dry_run(config(motion_root.parent / "dry", tmp_path, *length), [])
+        assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]  # which tells of the failure
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_run_of_fewer_steps_than_are_measured_is_estimated_by_its_own(motion_root, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(dry, "Estimate", lambda **given: seen.update(given) or Estimate(**given))
+    dry_run(config(motion_root.parent / "dry", tmp_path, "trainer.max_steps=7"), [])
+    assert seen["batches"] == 7 * 2
+    assert seen["step_time"] > 0
 
 
 def test_a_folder_that_holds_a_run_is_not_touched(motion_root, tmp_path):

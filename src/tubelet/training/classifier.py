@@ -167,13 +167,9 @@ class Classifier(Evaluator):
         self.log("train/loss_epoch", self.train_loss)
 
     def configure_optimizers(self) -> dict:
-        steps = self.steps_per_epoch()
-        limits = [n for n in (self.trainer.max_steps, steps * (self.trainer.max_epochs or 0)) if n > 0]
-        if not limits:
-            raise ValueError("trainer.max_epochs or trainer.max_steps must end the run: the schedule needs its length")
-        num_steps = min(limits)
         fused = self.device.type == "cuda" and not self._scales
-        optimizer, schedule = self.optim.build(self.predictor.model, steps, num_steps, fused)
+        steps = self.steps_per_epoch(), self.num_steps()
+        optimizer, schedule = self.optim.build(self.predictor.model, *steps, fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @property
@@ -195,10 +191,17 @@ class Classifier(Evaluator):
 
     def steps_per_epoch(self) -> int:
         """Optimiser steps. trainer.estimated_stepping_batches would make the loaders, and forget where they were."""
-        data, limit = self.trainer.datamodule, self.trainer.limit_train_batches
-        batches = data.batches_per_epoch(self.trainer.world_size)
-        batches = min(limit, batches) if isinstance(limit, int) else int(batches * limit)
-        return math.ceil(batches / self.trainer.accumulate_grad_batches)
+        batches = self.trainer.datamodule.batches_per_epoch(self.trainer.world_size)
+        return math.ceil(limited(batches, self.trainer.limit_train_batches) / self.trainer.accumulate_grad_batches)
+
+    def num_steps(self) -> int:
+        """Optimiser steps of the whole run. Raises ValueError where nothing ends it."""
+        of_epoch, trainer = self.steps_per_epoch(), self.trainer
+        ends = {"max_steps": trainer.max_steps, "max_epochs": of_epoch * (trainer.max_epochs or 0)}
+        ends = {key: steps for key, steps in ends.items() if steps > 0}
+        if not ends:
+            raise ValueError("trainer.max_epochs or trainer.max_steps must end the run: the schedule needs its length")
+        return min(ends.values())
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint[RECORD] = self.record
@@ -216,3 +219,10 @@ class Classifier(Evaluator):
             losses = [summed, *[dict.fromkeys(summed, 0.0)] * (ranks - 1)]
         for name, value in losses[self.global_rank].items() if losses else ():
             setattr(self.train_loss, name, torch.tensor(value, device=self.device))
+
+
+def limited(batches: int, limit: float | None) -> int:
+    """As Lightning takes its limits: a whole number of batches, or a share of them."""
+    if limit is None:
+        return batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)

@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig
 
 from tubelet.training import build
-from tubelet.training.classifier import Classifier
+from tubelet.training.classifier import Classifier, limited
 from tubelet.training.data import VideoData
 from tubelet.training.memory import peak_memory_mib
 from tubelet.training.ranks import children_run, is_first_rank
@@ -48,7 +48,14 @@ class Validated(L.Callback):
 
 
 class StopAfter(L.Callback):
-    """Ends training when the warm-up and STEPS optimiser steps are over."""
+    """Ends training when the warm-up and STEPS optimiser steps are over, also where the run would end before them.
+
+    num_steps: optimiser steps of the whole run
+    """
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.num_steps = module.num_steps()
+        trainer.fit_loop.max_epochs = trainer.fit_loop.epoch_loop.max_steps = -1
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
         warm_up = math.ceil(WARM_UP / trainer.accumulate_grad_batches)
@@ -114,10 +121,21 @@ def told_time(seconds: float) -> str:
 def dry_run(cfg: DictConfig, overrides: list[str]) -> Estimate:
     """Try the run out, print a table, remove the folder.
 
-    Raises ValueError where the folder holds a run.
+    Raises ValueError where the folder holds a run, and, before any step is taken, where nothing ends the run.
     """
     if is_first_rank() and Path(cfg.run_dir, "config.yaml").exists():
         raise ValueError(f"run_dir={cfg.run_dir} holds a run, and dry_run=true removes its folder; give another one")
+    try:
+        found = _tried(cfg, overrides)
+        if is_first_rank():
+            remove(Path(cfg.run_dir))
+        return found
+    finally:  # a failure leaves its log; without a config that is no run, and the next try may have the folder
+        if is_first_rank():
+            Path(cfg.run_dir, "config.yaml").unlink(missing_ok=True)
+
+
+def _tried(cfg: DictConfig, overrides: list[str]) -> Estimate:
     catalogue = begin(cfg)
     with recorded(cfg.run_dir, name=cfg.name, overrides=overrides, dry_run=True) as record:
         classifier, data, trainer = assemble(cfg, catalogue, record, short_trainer)
@@ -130,8 +148,6 @@ def dry_run(cfg: DictConfig, overrides: list[str]) -> Estimate:
     log.info("dry run of %d steps of %d clips:", STEPS, cfg.optim.total_batch)
     for name, told in rows.items():
         log.info("  %-17s %s", name, told)
-    if is_first_rank():
-        remove(Path(cfg.run_dir))
     return found
 
 
@@ -139,10 +155,9 @@ def short_trainer(cfg: DictConfig) -> L.Trainer:
     """One that validates a little before training and never again, logs nothing and saves nothing."""
     short = cfg.copy()
     short.trainer.update(
-        max_steps=WARM_UP + STEPS,
-        max_epochs=-1,
         min_epochs=None,
         min_steps=None,
+        max_time=None,
         num_sanity_val_steps=VAL_BATCHES,
         limit_val_batches=VAL_BATCHES,
         val_check_interval=None,
@@ -153,8 +168,7 @@ def short_trainer(cfg: DictConfig) -> L.Trainer:
 
 def estimate(cfg: DictConfig, classifier: Classifier, data: VideoData, trainer: L.Trainer) -> Estimate:
     """A view of the test takes what one of validation does."""
-    steps, of_run = classifier.steps_per_epoch(), cfg.trainer
-    num_steps = min(n for n in (of_run.max_steps, steps * (of_run.max_epochs or 0)) if n > 0)
+    steps, num_steps, of_run = classifier.steps_per_epoch(), one(trainer, StopAfter).num_steps, cfg.trainer
     accumulated = trainer.accumulate_grad_batches
     validations = num_validations(num_steps * accumulated, steps * accumulated, of_run)
     at_once = trainer.world_size * data.eval_batch_size
@@ -180,13 +194,6 @@ def num_validations(batches: int, of_epoch: int, trainer: DictConfig) -> int:
     elif not isinstance(every, int):
         every = of_epoch
     return batches // every if epochs is None else batches // of_epoch // epochs * (of_epoch // every)
-
-
-def limited(batches: int, limit: float | None) -> int:
-    """As Lightning takes its limits: a whole number of batches, or a share of them."""
-    if limit is None:
-        return batches
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def remove(run_dir: Path) -> None:
