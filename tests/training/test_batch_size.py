@@ -123,7 +123,14 @@ def test_where_it_cannot_be_found_one_line_says_so():
 
 def config(folder, root, *overrides):
     small = ["experiment=demo", "data.train=24", "data.val=8", "data.test=16", "data.num_workers=0", "model.depth=1"]
-    run = ["optim.total_batch=12", "trainer.accelerator=cpu", "trainer.max_steps=1", "logger=csv", "name=auto"]
+    run = [
+        "optim.total_batch=12",
+        "optim.warmup_epochs=0",
+        "trainer.accelerator=cpu",
+        "trainer.max_steps=1",
+        "logger=csv",
+        "name=auto",
+    ]
     return compose_config("train", [*small, *run, f"data.root={root}", f"run_dir={folder}", *overrides])
 
 

@@ -78,6 +78,7 @@ def test_limits_are_batches_or_a_share_of_them():
     ("length", "message"),
     [
         (["trainer.max_epochs=-1"], "trainer.max_epochs or trainer.max_steps must end the run"),
+        (["trainer.max_steps=7", "optim.warmup_epochs=2"], "optim.warmup_epochs=2 takes 16 steps, and trainer.max_st"),
     ],
 )
 def test_a_run_without_a_length_is_refused_before_a_step_and_the_folder_is_free_for_the_next_try(

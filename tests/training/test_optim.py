@@ -61,6 +61,13 @@ def test_without_warmup_the_first_step_has_the_full_rate():
     assert optim(warmup_epochs=0).rate(0, num_steps=5, steps_per_epoch=5) == 1.0
 
 
+def test_a_warmup_as_long_as_the_run_is_refused_with_both_settings():
+    message = "optim.warmup_epochs=1.5 takes 6 steps, and trainer.max_steps=6 ends the run after 6, while the rate"
+    optim(warmup_epochs=1.5).check_warmup(4, 7, "trainer.max_steps=7")
+    with pytest.raises(ValueError, match=message):
+        optim(warmup_epochs=1.5).check_warmup(4, 6, "trainer.max_steps=6")
+
+
 @pytest.mark.parametrize(("epochs", "factors"), [([2, 1], [0.1, 0.01]), ([1], [0.1, 0.2]), ([0], [1.0]), ([1], [-0.1])])
 def test_steps_that_are_no_schedule_are_refused(epochs, factors):
     with pytest.raises(ValueError, match=r"optim.schedule: epochs=.* are not epochs in order"):

@@ -245,6 +245,7 @@ def few_steps(cfg):  # of which the first may have a rate of 0, and the last one
 def test_a_recipe_takes_three_steps_at_reduced_size(name, tmp_path, motion_root):
     model, repeats = pair(name)[0], SOURCES[name]["data"]["repeats"]
     small = [*SMALL[model.split("_")[0]], *CLIP, f"optim.total_batch={4 * repeats}"]
+    small += ["optim.warmup_epochs=0.5"]  # one step of two
     small += ["model.time_depth=1"] if "factorised_encoder" in name else []
     small += ["augment.jitter.size=36"] if "jitter" in SOURCES[name]["augment"] else []
     stop = ["trainer.accelerator=cpu", "trainer.max_steps=3", "trainer.limit_val_batches=0", "run_dir=" + str(tmp_path)]

@@ -104,7 +104,7 @@ def test_a_run_without_validation_tests_its_last_checkpoint(motion_root, tmp_pat
 
 
 def test_a_run_of_a_few_steps_says_nothing_of_the_validation_that_it_never_had(motion_root, tmp_path, run_script):
-    steps = ["data.batch_size=4", "optim.total_batch=4", "trainer.max_steps=1"]
+    steps = ["data.batch_size=4", "optim.total_batch=4", "trainer.max_steps=1", "optim.warmup_epochs=0"]
     process = run_script("train.py", *ONE_STEP, *steps, f"data.root={motion_root.parent / 'few'}", cwd=tmp_path)
     assert json.loads((tmp_path / "run/metrics.json").read_text())["best"] == {}
     printed = process.stdout + process.stderr

@@ -195,13 +195,15 @@ class Classifier(Evaluator):
         return math.ceil(limited(batches, self.trainer.limit_train_batches) / self.trainer.accumulate_grad_batches)
 
     def num_steps(self) -> int:
-        """Optimiser steps of the whole run. Raises ValueError where nothing ends it."""
+        """Optimiser steps of the whole run. Raises ValueError where nothing ends it, or its warm-up takes all of it."""
         of_epoch, trainer = self.steps_per_epoch(), self.trainer
         ends = {"max_steps": trainer.max_steps, "max_epochs": of_epoch * (trainer.max_epochs or 0)}
-        ends = {key: steps for key, steps in ends.items() if steps > 0}
+        ends = {f"trainer.{key}={getattr(trainer, key)}": steps for key, steps in ends.items() if steps > 0}
         if not ends:
             raise ValueError("trainer.max_epochs or trainer.max_steps must end the run: the schedule needs its length")
-        return min(ends.values())
+        first = min(ends, key=ends.__getitem__)
+        self.optim.check_warmup(of_epoch, ends[first], first)
+        return ends[first]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint[RECORD] = self.record

@@ -84,11 +84,23 @@ class Optim:
 
     def rate(self, step: int, num_steps: int, steps_per_epoch: int) -> float:
         """The rate of a step, counted from 0: linear from `warmup_lr` to what the schedule gives, then that."""
-        warmup = round(self.warmup_epochs * steps_per_epoch)
+        warmup = self._num_warmup(steps_per_epoch)
         rate = self.schedule.rate(self.lr, step, warmup, num_steps, steps_per_epoch)
         if step < warmup:
             rate = self.warmup_lr + (rate - self.warmup_lr) * step / warmup
         return rate * self.scale
+
+    def check_warmup(self, steps_per_epoch: int, num_steps: int, ended_by: str) -> None:
+        """Raises ValueError where the warm-up lasts as long as the run, which the setting `ended_by` ends."""
+        warmup = self._num_warmup(steps_per_epoch)
+        if warmup >= num_steps:
+            raise ValueError(
+                f"optim.warmup_epochs={self.warmup_epochs:g} takes {warmup} steps, and {ended_by} ends the run after "
+                f"{num_steps}, while the rate still grows; give a shorter warm-up (0: none) or a longer run"
+            )
+
+    def _num_warmup(self, steps_per_epoch: int) -> int:
+        return round(self.warmup_epochs * steps_per_epoch)
 
     def told(self) -> str:
         """One line: the optimiser, the rate it reaches, and on which way."""
