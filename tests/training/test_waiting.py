@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.data import Dataset
 
 from tubelet.training import waiting
+from tubelet.training.dry_run import StopAfter, num_measured
 from tubelet.training.resume import ResumableLoader
 from tubelet.training.waiting import WARM_UP, Loading, Waiting, short_side
 from tubelet.video.annotations import Video
@@ -146,6 +147,56 @@ def test_what_would_help_is_told_long_before_an_epoch_of_hours_is_over(run, monk
     monkeypatch.setattr(waiting, "say", lambda trainer, line: told_after.append(trainer.global_step))
     run(0.005, 0.005)
     assert told_after == [WARM_UP + 1]  # of WARM_UP + 2 steps of the first epoch
+
+
+class Loaded:
+    """A loader on a clock of its own: processes that load two batches ahead, and batches that are taken in order."""
+
+    def __init__(self, num_workers, seconds):
+        self.now, self.waited, self.seconds, self.taken = 0.0, 0.0, seconds, 0
+        self.ready = [seconds * (1 + i // num_workers) for i in range(2 * num_workers)]  # when each batch is there
+        self.num_workers = num_workers
+
+    def take(self):
+        ready = self.ready[self.taken]
+        self.waited += max(ready - self.now, 0.0)
+        self.now = max(ready, self.now)
+        self.taken += 1
+        self.ready.append(max(self.ready[-self.num_workers], self.now) + self.seconds)
+
+
+@pytest.mark.parametrize("num_workers", [4, 16, 32])
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_what_was_loaded_at_the_start_is_no_part_of_the_waiting_that_a_dry_run_finds(
+    num_workers, accumulated, monkeypatch
+):
+    loader, callback, stop = Loaded(num_workers, seconds=2.0), Waiting(), StopAfter()
+    monkeypatch.setattr(waiting.time, "monotonic", lambda: loader.now)
+    loops = SimpleNamespace(max_epochs=1, epoch_loop=SimpleNamespace(max_steps=1))
+    trainer = SimpleNamespace(
+        **{"train_dataloader": loader, "datamodule": SimpleNamespace(num_workers=num_workers), "fit_loop": loops},
+        **{"accumulate_grad_batches": accumulated, "global_step": 0, "should_stop": False, "world_size": 1},
+        **{"log_every_n_steps": 0, "is_global_zero": False},
+    )
+    module = SimpleNamespace(device=torch.device("cpu"), num_steps=lambda: 1)
+    stop.on_fit_start(trainer, module)
+    callback.on_train_start(trainer, module)
+    while not trainer.should_stop:
+        loader.take()
+        loader.now += 0.02  # a step
+        trainer.global_step = loader.taken // accumulated
+        for one in (callback, stop):
+            one.on_train_batch_end(trainer, module, None, {"video": torch.ones(3, 2)}, loader.taken - 1)
+    share = callback.times["data_time"] / sum(callback.times.values())
+    assert share == pytest.approx(1 - 0.02 * num_workers / 2.0, abs=0.06)  # so many batches in two seconds
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "accumulated", "expected"),
+    [(0, 1, 20), (2, 1, 20), (6, 1, 24), (8, 1, 24), (32, 1, 96), (32, 3, 32), (16, 2, 24), (7, 4, 21)],
+)
+def test_a_dry_run_measures_whole_rounds_of_the_loading_processes(num_workers, accumulated, expected):
+    assert num_measured(num_workers, accumulated) == expected
 
 
 LOADING = Loading(

@@ -6,6 +6,7 @@ Nothing is kept: no checkpoint, no W&B run, no test, and the folder of the run i
 import logging
 import math
 import statistics
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,10 +23,10 @@ from tubelet.training.memory import peak_memory_mib
 from tubelet.training.ranks import children_run, is_first_rank
 from tubelet.training.record import recorded
 from tubelet.training.train import assemble, begin, one
-from tubelet.training.waiting import WARM_UP, Waiting
+from tubelet.training.waiting import ROUNDS, Waiting, warm_up
 
 log = logging.getLogger(__name__)
-STEPS = 20  # that are measured, after the batches of the warm-up
+STEPS = 20  # that are measured at least, after the batches of the warm-up
 VAL_BATCHES = 6
 FILES = ("train.log", "config.yaml", "metrics.json", "quarantine.jsonl")  # of a folder that holds nothing else
 
@@ -48,18 +49,26 @@ class Validated(L.Callback):
 
 
 class StopAfter(L.Callback):
-    """Ends training when the warm-up and STEPS optimiser steps are over, also where the run would end before them.
+    """Ends training when the warm-up and the measured steps are over, also where the run would end before them.
 
-    num_steps: optimiser steps of the whole run
+    num_steps: optimiser steps of the whole run; measured: those of the trial
     """
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.num_steps = module.num_steps()
         trainer.fit_loop.max_epochs = trainer.fit_loop.epoch_loop.max_steps = -1
+        accumulated, num_workers = trainer.accumulate_grad_batches, trainer.datamodule.num_workers
+        self.measured = num_measured(num_workers, accumulated)
+        self._last = math.ceil(warm_up(num_workers) / accumulated) + self.measured
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
-        warm_up = math.ceil(WARM_UP / trainer.accumulate_grad_batches)
-        trainer.should_stop = trainer.global_step >= warm_up + STEPS
+        trainer.should_stop = trainer.global_step >= self._last
+
+
+def num_measured(num_workers: int, accumulated: int) -> int:
+    """Steps: as many as have whole rounds of batches, one of each loading process."""
+    rounds = max(ROUNDS, math.ceil(STEPS * accumulated / max(num_workers, 1)))
+    return max(STEPS, math.ceil(rounds * num_workers / accumulated))
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,7 @@ def _tried(cfg: DictConfig, overrides: list[str]) -> Estimate:
     rows = found.rows() | {"peak memory": f"{found.peak_memory} MiB on {trainer.strategy.root_device}, of this rank"}
     rows["learning rate"] = classifier.optim.told()
     log.info("")
-    log.info("dry run of %d steps of %d clips:", STEPS, cfg.optim.total_batch)
+    log.info("dry run of %d steps of %d clips:", one(trainer, StopAfter).measured, cfg.optim.total_batch)
     for name, told in rows.items():
         log.info("  %-17s %s", name, told)
     return found
@@ -161,7 +170,7 @@ def short_trainer(cfg: DictConfig) -> L.Trainer:
         num_sanity_val_steps=VAL_BATCHES,
         limit_val_batches=VAL_BATCHES,
         val_check_interval=None,
-        check_val_every_n_epoch=WARM_UP + STEPS + 1,
+        check_val_every_n_epoch=sys.maxsize,
     )
     return build.make_trainer(short, [Waiting(), Validated(), StopAfter()], [], progress_bar=False)
 

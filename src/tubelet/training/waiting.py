@@ -19,6 +19,8 @@ from tubelet.video.scaling import LARGE
 
 MUCH = 0.2  # share of the time of a batch; less is not worth a change
 WARM_UP = 10  # batches of a run that count for nothing: processes start, and files come into the system's cache
+AHEAD = 2  # batches that each process loads at the start, before it is asked for more: they count for nothing either
+ROUNDS = 3  # batches of each process that are measured at least: where loading is slow, those of all come together
 JUDGED = 100  # batches after the warm-up, by which it is judged; an epoch can take hours
 LOOKED_INTO = 3  # videos, to find out how large they are
 PLAIN = {"auto", "pyav_seek", "frames"}  # readers than which none is faster where they are exact
@@ -80,14 +82,17 @@ class Waiting(L.Callback):
         self._batches = 0
         self._run = self._epoch = (0.0, 0.0)  # seconds of waiting, of all else
         self._gap: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
+        self._warm_up, self._judged = WARM_UP, JUDGED
 
     @property
     def times(self) -> dict[str, float]:
         """data_time and step_time over the run, without its warm-up; empty where it was no longer than that."""
-        num = self._batches - WARM_UP
+        num = self._batches - self._warm_up
         return {} if num <= 0 else dict(zip(("data_time", "step_time"), (s / num for s in self._run), strict=True))
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._warm_up = warm_up(trainer.datamodule.num_workers)
+        self._judged = max(JUDGED, ROUNDS * trainer.datamodule.num_workers)
         self.on_train_epoch_start(trainer, module)  # which Lightning leaves out when it resumes within an epoch
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -108,14 +113,14 @@ class Waiting(L.Callback):
             self._gap[0].record()
         self._batches, self._epoch_batches = self._batches + 1, self._epoch_batches + 1
         self._epoch = self._epoch[0] + data, self._epoch[1] + taken - data
-        if self._batches > WARM_UP:
+        if self._batches > self._warm_up:
             self._run = self._run[0] + data, self._run[1] + taken - data
         self._epoch_clips += batch["video"].shape[:2].numel() * trainer.world_size
         every = trainer.log_every_n_steps
         if every and trainer.global_step % every == 0:  # Lightning would drop it, after a millisecond of work
             # Lightning would put plain numbers on the device, and each such copy waits for all that it has to do.
             module.log_dict({name: torch.tensor(value) for name, value in self._figures(module.device).items()})
-        if self._batches == WARM_UP + JUDGED:
+        if self._batches == self._warm_up + self._judged:
             self._advise(trainer, module)
 
     def _figures(self, device: torch.device) -> dict[str, float]:
@@ -140,7 +145,8 @@ class Waiting(L.Callback):
 
     def _advise(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Once in a run, and only where waiting takes much of its time."""
-        if self.told or not self.times or not trainer.is_global_zero:
+        measured = self._batches - self._warm_up
+        if self.told or measured < max(ROUNDS * trainer.datamodule.num_workers, 1) or not trainer.is_global_zero:
             return
         loading = _loading(trainer, module, self.times)
         if loading.share > MUCH:
@@ -162,6 +168,11 @@ def _loading(trainer: L.Trainer, module: L.LightningModule, times: dict[str, flo
         resize=data.resize,
         repeats=data.repeats,
     )
+
+
+def warm_up(num_workers: int) -> int:
+    """Batches of a run that count for nothing."""
+    return max(WARM_UP, AHEAD * num_workers)
 
 
 def num_cores() -> int:
