@@ -40,7 +40,7 @@ VIVIT = {
         **{"trained": None, "warmup_epochs": 2.5, "warmup_lr": 0.0, "clip_norm": 1.0, "label_smoothing": 0.0},
         "schedule": ("Cosine", {"end_lr": 0.0, "after_warmup": False}),
     },
-    "model": {"pretrained": "in21k", "accept": [], "weights_required": True, "drop_path": 0.0},
+    "model": {"pretrained": "in21k", "accept": [], "weights_required": True, "drop_path": 0.0, "head_dropout": 0.0},
     "data": {"batch_size": 8, "repeats": 1, "scale_while_decoding": True},
     "clip": {
         **{"num_frames": 32, "stride": 2, "fps": None, "sampling": DENSE, "crop": 224, "resize": 256},
@@ -102,7 +102,10 @@ TIMESFORMER = {
         **{"trained": None, "warmup_epochs": 0.0, "warmup_lr": 1e-6, "clip_norm": None, "label_smoothing": 0.0},
         "schedule": ("Steps", {"epochs": [11, 14], "factors": [0.1, 0.01]}),
     },
-    "model": {"pretrained": "in21k", "accept": ["normalisation"], "weights_required": True, "drop_path": 0.1},
+    "model": {
+        **{"pretrained": "in21k", "accept": ["normalisation"], "weights_required": True},
+        **{"drop_path": 0.1, "head_dropout": 0.0},  # DROPOUT_RATE 0.5 of the file is read by no model
+    },
     "data": {"batch_size": 8, "repeats": 1, "scale_while_decoding": False},
     "clip": {
         **{"num_frames": 8, "stride": 32, "fps": 30.0, "sampling": DENSE, "crop": 224, "resize": 224},
@@ -200,7 +203,7 @@ MVIT_B_SSV2 = but(
 
 # VideoMAE, scripts/ucf101/.../finetune.sh: lr 5e-4 for 256 videos, warmup_lr 1e-8, min_lr 1e-5, both scaled as lr is
 # (run_class_finetuning.py); batch_size 16 x 8 GPUs, num_sample 2; epochs 100, warm-up 5, opt_betas 0.9 0.999,
-# weight_decay 0.05, layer_decay 0.7, drop_path 0.2; test_num_segment 5, test_num_crop 3
+# weight_decay 0.05, layer_decay 0.7, drop_path 0.2, fc_drop_rate 0.5; test_num_segment 5, test_num_crop 3
 WAY = f"warm-up of 5 epochs from {1e-8 * 128 / 256:g}, cosine after it to {1e-5 * 128 / 256:g}, weight decay 0.05"
 FINETUNING = {
     "trainer": {"max_epochs": 100},
@@ -211,7 +214,10 @@ FINETUNING = {
         **{"not_decayed": ["cls_token", "pos_embed"], "warmup_epochs": 5, "warmup_lr": 1e-8, "clip_norm": None},
         "schedule": ("Cosine", {"end_lr": 1e-5, "after_warmup": True}),
     },
-    "model": {"pretrained": "k400", "accept": [], "weights_required": False, "drop_path": 0.2},
+    "model": {
+        **{"pretrained": "k400", "accept": [], "weights_required": False},
+        **{"drop_path": 0.2, "head_dropout": 0.5},
+    },
     "data": {"batch_size": 8, "repeats": 2, "scale_while_decoding": True},
     "clip": MVIT["clip"] | {"fps": None},
     "views": {"clips": 5, "crops": 3, "starts": ("FirstToLast", {})},
@@ -241,9 +247,9 @@ FINETUNED = {
     "vivit_joint": but(FINETUNING, clip=VIVIT["clip"]),
     "vivit_factorised_encoder": but(FINETUNING, clip=VIVIT["clip"], model={"time_depth": 12}),
     "timesformer": but(FINETUNING, clip={"num_frames": 8, "stride": 32}),
-    "mvit_v1_b": but(FINETUNING, model={"head_dropout": 0.5}),
-    "mvit_v2_s": but(FINETUNING, model={"head_dropout": 0.5}),
-    "mvit_v2_b": but(FINETUNING, clip=LONG, model={"head_dropout": 0.5}),
+    "mvit_v1_b": FINETUNING,
+    "mvit_v2_s": FINETUNING,
+    "mvit_v2_b": but(FINETUNING, clip=LONG),
 }
 SOURCES |= {f"{model}_{data}": row for model, row in FINETUNED.items() for data in ("ucf101", "hmdb51")}
 SOURCES |= {f"mvit_{data}": SOURCES[f"mvit_v2_s_{data}"] for data in ("kinetics400", "ssv2", "ucf101", "hmdb51")}

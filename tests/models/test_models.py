@@ -222,6 +222,21 @@ def test_torch_compile_traces_a_model_whole(model):
 
 @every_model
 @torch.no_grad()
+def test_head_dropout_takes_from_what_the_head_reads_in_training_only(model):
+    net, video = TINY[model](head_dropout=0.4, drop_path=0.0), clips(model)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=STD)
+    read = []
+    net.head.register_forward_hook(lambda _, given, __: read.append(given[0]))
+    net.train()(video), net.eval()(video)
+    dropped = read[0] == 0
+    assert 0.1 < dropped.float().mean() < 0.8  # of 4 clips of at least 12 values
+    torch.testing.assert_close(read[0][~dropped], read[1][~dropped] / 0.6)
+    assert read[1].count_nonzero() == read[1].numel()
+
+
+@every_model
+@torch.no_grad()
 def test_drop_path_acts_in_training_only(model):
     net, video = TINY[model](drop_path=0.5), clips(model, 16)  # 16 clips: that two draws agree has chance 4 ** -16
     for parameter in net.parameters():

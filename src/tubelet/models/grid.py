@@ -30,6 +30,7 @@ class Grid(nn.Module):
         dim: int,
         blocks: Sequence[nn.Module],
         position: Callable[..., nn.Module],
+        head_dropout: float,
         dim_out: int | None = None,
         init: Callable[[nn.Module], object] = init_as_scenic,
     ):
@@ -41,6 +42,7 @@ class Grid(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(dim_out or dim, eps=NORM_EPS)
         self.readout = Mean(dim_out or dim)
+        self.dropout = nn.Dropout(head_dropout)
         self.head = Linear(dim_out or dim, num_classes)
         init(self)
 
@@ -49,4 +51,4 @@ class Grid(nn.Module):
         check_clip(video, self.size)
         grid = self.patch_embed(video)  # (B, t, s, D)
         grid = self.blocks(grid + self.pos_embed().unflatten(1, grid.shape[1:3]))
-        return self.head(self.readout(grid.flatten(1, 2), self.norm))
+        return self.head(self.dropout(self.readout(grid.flatten(1, 2), self.norm)))

@@ -12,7 +12,7 @@ Letters: B clips, C = 3 channels, T H W frames and pixels, t tokens in time, s =
 code's tokens are patches of one frame; what is said of frames here then holds for tubelets. Weights start as there.
 Arguments, the same in all:
 
-    num_classes: width of the head
+    num_classes, head_dropout: width of the head, and rate of dropout on what it reads
     num_frames, crop: T, and H = W or the pair (H, W), in pixels
     tubelet: frames, pixels, pixels of one token
     dim, depth, heads, mlp_ratio: D, blocks, heads of each attention, hidden width of the MLP over D
@@ -24,15 +24,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tubelet.layers.attention import Attention, MultiHead, TimeAttention
-from tubelet.layers.block import NORM_EPS, Block, DropPath, Mlp, drop_path_rates, stack
+from tubelet.layers.attention import Attention, TimeAttention
+from tubelet.layers.block import NORM_EPS, drop_path_rates
 from tubelet.layers.embed import Size3, TubeletEmbed, check_clip, clip_size, token_grid
 from tubelet.layers.encoder import Encoder, through
 from tubelet.layers.init import init_as_timm, learned_table, zero_linear
-from tubelet.layers.linear import Linear, linear
+from tubelet.layers.linear import Linear
 from tubelet.layers.position import SpaceTime
 from tubelet.layers.readout import ClassToken
 from tubelet.models.grid import Grid
+from tubelet.models.timesformer_blocks import DividedBlock, image_blocks
 
 
 class Divided(nn.Module):
@@ -52,6 +53,7 @@ class Divided(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.1,
+        head_dropout: float = 0.0,
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
@@ -63,6 +65,7 @@ class Divided(nn.Module):
         blocks = [DividedBlock(dim, heads, mlp_ratio, rate) for rate in rates]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.dropout = nn.Dropout(head_dropout)
         self.head = Linear(dim, num_classes)
         self.apply(init_as_timm)
         forget_time(self.pos_embed)
@@ -81,7 +84,7 @@ class Divided(nn.Module):
         for block in before:
             cls, grid = block(cls, grid)
         cls, _ = last(cls, grid, only_class=not self.in_full)
-        return self.head(self.norm(cls[:, 0]))
+        return self.head(self.dropout(self.norm(cls[:, 0])))
 
 
 class JointSpaceTime(nn.Module):
@@ -98,6 +101,7 @@ class JointSpaceTime(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.1,
+        head_dropout: float = 0.0,
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
@@ -105,6 +109,7 @@ class JointSpaceTime(nn.Module):
         self.patch_embed = TubeletEmbed(tubelet, dim)
         blocks = image_blocks(dim, depth, heads, mlp_ratio, drop_path)
         self.encoder = Encoder(dim, blocks, SpaceTime, (t, h * w), ClassToken)
+        self.dropout = nn.Dropout(head_dropout)
         self.head = Linear(dim, num_classes)
         self.apply(init_as_timm)
         nn.init.trunc_normal_(self.encoder.get_parameter("cls_token"), std=0.02)
@@ -113,7 +118,7 @@ class JointSpaceTime(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> logits (B, num_classes)."""
         check_clip(video, self.size)
-        return self.head(self.encoder(self.patch_embed(video).flatten(1, 2)))
+        return self.head(self.dropout(self.encoder(self.patch_embed(video).flatten(1, 2))))
 
 
 class SpaceOnly(nn.Module):
@@ -134,6 +139,7 @@ class SpaceOnly(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.1,
+        head_dropout: float = 0.0,
     ):
         super().__init__()
         self.size = clip_size(num_frames, crop)
@@ -143,6 +149,7 @@ class SpaceOnly(nn.Module):
         self.pos_embed = learned_table(1 + h * w, dim)
         self.blocks = nn.Sequential(*image_blocks(dim, depth, heads, mlp_ratio, drop_path))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.dropout = nn.Dropout(head_dropout)
         self.head = Linear(dim, num_classes)
         self.in_full = False  # as in `Divided`
         self.apply(init_as_timm)
@@ -154,7 +161,7 @@ class SpaceOnly(nn.Module):
         frames = grid.flatten(0, 1)  # (B * t, s, D)
         frames = torch.cat([self.cls_token.expand(len(frames), -1, -1), frames], dim=1) + self.pos_embed
         cls = through(self.blocks, frames, only_first=not self.in_full)[:, 0].unflatten(0, grid.shape[:2])  # (B, t, D)
-        return self.head(self.norm(cls.mean(1)))
+        return self.head(self.dropout(self.norm(cls.mean(1))))
 
 
 class Alternating(Grid):
@@ -175,76 +182,14 @@ class Alternating(Grid):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.1,
+        head_dropout: float = 0.0,
     ):
         blocks = image_blocks(dim, depth, heads, mlp_ratio, drop_path, TimeAttention, Attention)
         size = clip_size(num_frames, crop)
-        super().__init__(num_classes, size, tubelet, dim, blocks, SpaceTime, init=lambda net: net.apply(init_as_timm))
-
-
-class DividedBlock(nn.Module):
-    """Attention over time at each place, over space in each frame, then one MLP for all tokens (equations 10 and 11).
-
-    The class token takes no part in time. In space each frame sees its own copy, and the copies' answers are averaged.
-    Drop path acts where the official code has it: per place before `temporal_fc`, per frame after the attention.
-    """
-
-    in_full = False  # True: every product as published; for counts and comparisons
-
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, drop_path: float):
-        super().__init__()
-        self.temporal_norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.temporal_attn = TimeAttention(dim, heads)
-        self.temporal_fc = Linear(dim, dim)
-        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), nn.GELU())
-        self.drop_path = DropPath(drop_path)
-        self.drop_part = DropPath(drop_path, axes=2)
-
-    def forward(self, cls: Tensor, grid: Tensor, only_class: bool = False) -> tuple[Tensor, Tensor]:
-        """(B, 1, D), (B, t, s, D) -> the same; with `only_class` the grid is not brought to its end."""
-        grid = grid + self.over_time(grid)
-
-        copies = cls[:, None].expand(-1, grid.shape[1], -1, -1)  # (B, t, 1, D)
-        attn = self.attn.of_first if only_class else self.attn
-        frames = self.drop_part(attn(self.norm1(torch.cat([copies, grid], dim=2))))  # (B, t, 1 + s, D) or (B, t, 1, D)
-        cls = cls + frames[:, :, 0].mean(1, keepdim=True)
-        if only_class:
-            return cls + self.drop_path(self.mlp(self.norm2(cls))), grid
-
-        x = torch.cat([cls, (grid + frames[:, :, 1:]).flatten(1, 2)], dim=1)  # (B, 1 + t * s, D)
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
-        return x[:, :1], x[:, 1:].unflatten(1, grid.shape[1:3])
-
-    def over_time(self, grid: Tensor) -> Tensor:
-        """(B, t, s, D) -> (B, t, s, D): attention over time, its projection and `temporal_fc`.
-
-        Between the two linear layers is only drop path, which scales rows, so they are one. To make its matrix costs as
-        much as D tokens in one of them; for every token it saves a product, of 17 in the block.
-        """
-        found = self.temporal_attn.find(self.temporal_norm1(grid))
-        proj, fc = self.temporal_attn.proj, self.temporal_fc
-        num_tokens, dim = found[..., 0].numel(), found.shape[-1]
-        if self.in_full or num_tokens <= dim:
-            return fc(self.dropped_by_place(proj(found)))
-        both = linear(found, fc.weight @ proj.weight, fc.weight @ proj.bias)
-        return self.dropped_by_place(both) + fc.bias
-
-    def dropped_by_place(self, grid: Tensor) -> Tensor:
-        """(B, t, s, D) -> (B, t, s, D): drop path, one draw for all times of a place."""
-        return self.drop_part(grid.transpose(1, 2)).transpose(1, 2)
+        head = head_dropout, None, lambda net: net.apply(init_as_timm)
+        super().__init__(num_classes, size, tubelet, dim, blocks, SpaceTime, *head)
 
 
 def forget_time(position: nn.Module) -> None:
     """Zero the table of times, as in the official code: at the start all frames are alike, as to an image model."""
     nn.init.zeros_(position.get_parameter("time"))
-
-
-def image_blocks(
-    dim: int, depth: int, heads: int, mlp_ratio: float, drop_path: float, *attention: type[MultiHead]
-) -> list[Block]:
-    """`depth` blocks of an image model, whose attention is of the given kinds in turn."""
-    kinds = attention or (Attention,)
-    turns = [kinds[i % len(kinds)](dim, heads) for i in range(depth)]
-    return stack(dim, turns, nn.GELU(), mlp_ratio, drop_path_rates(drop_path, depth))

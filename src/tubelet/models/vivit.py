@@ -16,7 +16,7 @@ Letters: B clips, C = 3 channels, T H W frames and pixels, t h w tokens along ea
 a sequence (B, N, D), time slowest, or a grid (B, t, s, D); a class token has no place in a grid, which is read out by
 its mean. GELU has its tanh form, and weights start, as in the official code in scenic. Arguments, the same in all:
 
-    num_classes: width of the head
+    num_classes, head_dropout: width of the head, and rate of dropout on what it reads
     num_frames, crop: T, and H = W or the pair (H, W); multiples of the tubelet
     tubelet: frames, pixels, pixels of one token
     dim, depth, heads, mlp_ratio: D, blocks, heads of each, hidden width of the MLP over D
@@ -61,6 +61,7 @@ class Joint(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        head_dropout: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
         readout: Callable[[int], Readout] = ClassToken,
         exact_gelu: bool = False,
@@ -73,6 +74,7 @@ class Joint(nn.Module):
         act = nn.GELU() if exact_gelu else tanh_gelu()
         blocks = stack(dim, [Attention(dim, heads) for _ in rates], act, mlp_ratio, rates)
         self.encoder = Encoder(dim, blocks, position, (t, h * w), readout)
+        self.dropout = nn.Dropout(head_dropout)
         self.head = Linear(dim, num_classes)
         init_as_scenic(self)
 
@@ -80,7 +82,7 @@ class Joint(nn.Module):
         """(B, C, T, H, W) -> logits (B, num_classes)."""
         check_clip(video, self.size)
         tokens = self.patch_embed(video).flatten(1, 2)  # (B, t * s, D)
-        return self.head(self.encoder(tokens))
+        return self.head(self.dropout(self.encoder(tokens)))
 
 
 class FactorisedEncoder(nn.Module):
@@ -103,6 +105,7 @@ class FactorisedEncoder(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        head_dropout: float = 0.0,
         readout: Callable[[int], Readout] = ClassToken,
         time_mlp_ratio: float | None = None,
     ):
@@ -115,6 +118,7 @@ class FactorisedEncoder(nn.Module):
         time = joint_blocks(dim, heads, time_mlp_ratio or mlp_ratio, drop_path_rates(drop_path, time_depth))
         self.space = Encoder(dim, space, OneTable, (1, h * w), readout(dim).of_frames)
         self.time = Encoder(dim, time, OneTable, (t, 1), readout)
+        self.dropout = nn.Dropout(head_dropout)
         self.head = Linear(dim, num_classes)
         init_as_scenic(self)
 
@@ -123,7 +127,7 @@ class FactorisedEncoder(nn.Module):
         check_clip(video, self.size)
         grid = self.patch_embed(video)  # (B, t, s, D)
         frames = self.space(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])  # (B, t, D)
-        return self.head(self.time(frames))
+        return self.head(self.dropout(self.time(frames)))
 
 
 class FrameMean(nn.Module):
@@ -144,6 +148,7 @@ class FrameMean(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        head_dropout: float = 0.0,
         readout: Callable[[int], Readout] = ClassToken,
     ):
         super().__init__()
@@ -152,6 +157,7 @@ class FrameMean(nn.Module):
         self.patch_embed = TubeletEmbed(tubelet, dim)
         blocks = frame_blocks(dim, heads, mlp_ratio, drop_path_rates(drop_path, depth), t)
         self.space = Encoder(dim, blocks, OneTable, (1, h * w), readout)
+        self.dropout = nn.Dropout(head_dropout)
         self.head = Linear(dim, num_classes)
         init_as_scenic(self)
 
@@ -160,7 +166,7 @@ class FrameMean(nn.Module):
         check_clip(video, self.size)
         grid = self.patch_embed(video)  # (B, t, s, D)
         frames = self.space(grid.flatten(0, 1)).unflatten(0, grid.shape[:2])  # (B, t, D)
-        return self.head(frames.mean(1))
+        return self.head(self.dropout(frames.mean(1)))
 
 
 class FactorisedAttention(Grid):
@@ -177,6 +183,7 @@ class FactorisedAttention(Grid):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        head_dropout: float = 0.0,
         time_first: bool = False,
         position: Callable[..., nn.Module] = OneTable,
     ):
@@ -184,7 +191,7 @@ class FactorisedAttention(Grid):
         for rate in drop_path_rates(drop_path, depth):
             space, time = Attention(dim, heads), TimeAttention(dim, heads)
             blocks.append(FactorisedBlock(dim, space, time, tanh_gelu(), mlp_ratio, rate, time_first))
-        super().__init__(num_classes, clip_size(num_frames, crop), tubelet, dim, blocks, position)
+        super().__init__(num_classes, clip_size(num_frames, crop), tubelet, dim, blocks, position, head_dropout)
 
 
 class FactorisedStaged(Grid):
@@ -205,13 +212,14 @@ class FactorisedStaged(Grid):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        head_dropout: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
     ):
         check_depths(depth, time_depth)
         rates = drop_path_rates(drop_path, depth + time_depth)
         attention = [Attention(dim, heads) for _ in range(depth)] + [TimeAttention(dim, heads) for _ in rates[depth:]]
         blocks = stack(dim, attention, tanh_gelu(), mlp_ratio, rates)
-        super().__init__(num_classes, clip_size(num_frames, crop), tubelet, dim, blocks, position)
+        super().__init__(num_classes, clip_size(num_frames, crop), tubelet, dim, blocks, position, head_dropout)
 
 
 class FactorisedDotProduct(Grid):
@@ -228,11 +236,12 @@ class FactorisedDotProduct(Grid):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        head_dropout: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
     ):
         rates = drop_path_rates(drop_path, depth)
         blocks = stack(dim, [SplitHeadAttention(dim, heads) for _ in rates], tanh_gelu(), mlp_ratio, rates)
-        super().__init__(num_classes, clip_size(num_frames, crop), tubelet, dim, blocks, position)
+        super().__init__(num_classes, clip_size(num_frames, crop), tubelet, dim, blocks, position, head_dropout)
 
 
 def check_depths(depth: int, time_depth: int) -> None:

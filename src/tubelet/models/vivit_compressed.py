@@ -48,12 +48,13 @@ class Tubelets(Joint):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        head_dropout: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
         readout: Callable[[int], Readout] = ClassToken,
         exact_gelu: bool = False,
     ):
         shape = (num_frames, crop, tubelet, dim, depth, heads, mlp_ratio)
-        super().__init__(num_classes, *shape, drop_path, position, readout, exact_gelu)
+        super().__init__(num_classes, *shape, drop_path, head_dropout, position, readout, exact_gelu)
 
 
 class PoolTime(nn.Module):
@@ -96,6 +97,7 @@ class Compressed(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        head_dropout: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
         readout: Callable[[int], Readout] = ClassToken,
     ):
@@ -109,6 +111,7 @@ class Compressed(nn.Module):
         self.reduce = reduce(tau)
         blocks = joint_blocks(dim, heads, mlp_ratio, drop_path_rates(drop_path, depth))
         self.encoder = Encoder(dim, blocks, position, (t // tau, h * w), readout)
+        self.dropout = nn.Dropout(head_dropout)
         self.head = Linear(dim, num_classes)
         init_as_scenic(self)
 
@@ -116,7 +119,7 @@ class Compressed(nn.Module):
         """(B, C, T, H, W) -> logits (B, num_classes)."""
         check_clip(video, self.size)
         grid = self.reduce(self.patch_embed(video))  # (B, t / tau, s, D)
-        return self.head(self.encoder(grid.flatten(1, 2)))
+        return self.head(self.dropout(self.encoder(grid.flatten(1, 2))))
 
 
 class FewTokens(Grid):
@@ -138,6 +141,7 @@ class FewTokens(Grid):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        head_dropout: float = 0.0,
         position: Callable[..., nn.Module] = OneTable,
     ):
         size = clip_size(num_frames, crop)
@@ -146,7 +150,7 @@ class FewTokens(Grid):
         for rate in drop_path_rates(drop_path, depth):
             time = RegionTimeAttention(dim, heads, (h, w), regions)
             blocks.append(FactorisedBlock(dim, Attention(dim, heads), time, tanh_gelu(), mlp_ratio, rate))
-        super().__init__(num_classes, size, tubelet, dim, blocks, position)
+        super().__init__(num_classes, size, tubelet, dim, blocks, position, head_dropout)
 
 
 class RegionTimeAttention(TimeAttention):

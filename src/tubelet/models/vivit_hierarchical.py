@@ -53,7 +53,7 @@ class Pool(nn.Module):
 class Hierarchical(Grid):
     """ViViT hierarchical (Model 4 of the note): factorised attention in stages, tokens merged between them.
 
-    num_classes: width of the head
+    num_classes, head_dropout: width of the head, and rate of dropout on what it reads
     num_frames, crop: T, and H = W or the pair (H, W)
     tubelet: frames, pixels, pixels of one token of the first stage
     dims, depths, heads: width, blocks, and heads of each attention, stage by stage
@@ -77,6 +77,7 @@ class Hierarchical(Grid):
         merge: Callable[..., nn.Module] = Merge,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        head_dropout: float = 0.0,
         time_first: bool = False,
         position: Callable[..., nn.Module] = OneTable,
     ):
@@ -91,7 +92,7 @@ class Hierarchical(Grid):
             for _ in range(depth):
                 space, time = Attention(dim, num_heads), TimeAttention(dim, num_heads)
                 stages.append(FactorisedBlock(dim, space, time, tanh_gelu(), mlp_ratio, next(rates), time_first))
-        super().__init__(num_classes, size, tubelet, dims[0], stages, position, dim_out=dims[-1])
+        super().__init__(num_classes, size, tubelet, dims[0], stages, position, head_dropout, dims[-1])
 
 
 def tokens_of_windows(x: Tensor, grid: Size3, window: Size3) -> Tensor:
