@@ -30,6 +30,8 @@ def crop(size):
 # num_training_epochs, 'constant * cosine_decay * linear_warmup' with warmup_steps of 2.5 epochs, max_grad_norm,
 # l2_decay_factor, label_smoothing None; min_resize 256 and crop_size 224, scale jitter 0.9 to 1.33, do_color_augment
 # with probability 0.8 and color drop 0.1; num_test_clips 4, do_three_spatial_crops; zero_centering
+# contrast and saturation from 0.6 to 1.4, hue by 0.2, brightness by 32 of 255 grey levels
+COLOUR = ("ColorJitter", {"brightness": 0.125, "contrast": 0.4, "saturation": 0.4, "hue": 0.2})
 COSINE = "warm-up of 2.5 epochs from 0, cosine from the first step to 0"
 VIVIT = {
     "trainer": {"max_epochs": 30},
@@ -50,16 +52,7 @@ VIVIT = {
     "augment": {
         "jitter": ("ShortSideJitter", {"size": 256, "scale": [0.9, 1.33], "inverse": False}),
         **{"crop": crop(224), "flip": flip(0.5)},
-        # contrast and saturation from 0.6 to 1.4, hue by 0.2, brightness by 32 of 255 grey levels
-        "colour": (
-            "RandomApply",
-            {
-                "p": 0.8,
-                "transforms": [
-                    ("ColorJitter", {"brightness": 0.125, "contrast": 0.4, "saturation": 0.4, "hue": 0.2}),
-                ],
-            },
-        ),
+        "colour": ("RandomApply", {"p": 0.8, "transforms": [COLOUR]}),
         "drop": ("RandomGrayscale", {"p": 0.1}),
     },
 }
@@ -135,14 +128,8 @@ NODES = 16
 ERASE = ("RandomErasing", {"p": 0.25, "scale": [0.02, 0.3333], "ratio": [0.3, 3.3333]})
 MIX = ("Mix", {"mixup": 0.8, "cutmix": 1.0, "p": 1.0, "switch": 0.5})
 RANDAUGMENT = ("RandAugment", {"policy": "rand-m7-n4-mstd0.5-inc1"})
-STRONG = {
-    "randaugment": RANDAUGMENT,
-    "crop": (
-        "RandomResizedCrop",
-        {"size": 224, "scale": [0.08, 1.0], "ratio": [0.75, 1.3333], "antialias": True},
-    ),
-    **{"flip": flip(0.5), "erase": ERASE, "mix": MIX},
-}
+RESIZED = ("RandomResizedCrop", {"size": 224, "scale": [0.08, 1.0], "ratio": [0.75, 1.3333], "antialias": True})
+STRONG = {"randaugment": RANDAUGMENT, "crop": RESIZED, "flip": flip(0.5), "erase": ERASE, "mix": MIX}
 MVIT = {
     "trainer": {"max_epochs": 200},
     "told": {
@@ -156,10 +143,7 @@ MVIT = {
         **{"warmup_epochs": 30, "warmup_lr": NODES * 1e-6, "clip_norm": 1.0, "label_smoothing": 0.1},
         "schedule": ("Cosine", {"end_lr": NODES * 1e-6, "after_warmup": True}),
     },
-    "model": {
-        **{"pretrained": None, "accept": [], "weights_required": True},
-        **{"drop_path": 0.2, "head_dropout": 0.5},
-    },
+    "model": {"pretrained": None, "accept": [], "weights_required": True, "drop_path": 0.2, "head_dropout": 0.5},
     "data": {"batch_size": 8, "repeats": 2, "scale_while_decoding": True},
     "clip": {
         **{"num_frames": 16, "stride": 4, "fps": 30.0, "sampling": DENSE, "crop": 224, "resize": 256},
@@ -214,10 +198,7 @@ FINETUNING = {
         **{"not_decayed": ["cls_token", "pos_embed"], "warmup_epochs": 5, "warmup_lr": 1e-8, "clip_norm": None},
         "schedule": ("Cosine", {"end_lr": 1e-5, "after_warmup": True}),
     },
-    "model": {
-        **{"pretrained": "k400", "accept": [], "weights_required": False},
-        **{"drop_path": 0.2, "head_dropout": 0.5},
-    },
+    "model": {"pretrained": "k400", "accept": [], "weights_required": False, "drop_path": 0.2, "head_dropout": 0.5},
     "data": {"batch_size": 8, "repeats": 2, "scale_while_decoding": True},
     "clip": MVIT["clip"] | {"fps": None},
     "views": {"clips": 5, "crops": 3, "starts": ("FirstToLast", {})},
@@ -242,14 +223,24 @@ SOURCES = {
     "mvit_v2_s_ssv2": MVIT_SSV2,
     "mvit_v2_b_ssv2": MVIT_B_SSV2,
 }
+
+
+def of_depth(num_blocks, **changed):
+    """Fine-tuned, with as small a rate of the embedding as VideoMAE's 12 blocks leave it: 0.7 of it from each to the
+    one before, and once more from the first to the embedding."""
+    decay = round(0.7 ** (13 / (num_blocks + 1)), 2)
+    told = {"rate": FINETUNING["told"]["rate"].replace("x 0.7 a layer", f"x {decay:g} a layer")}
+    return but(FINETUNING, told=told, optim={"layer_decay": decay}, **changed)
+
+
 # Fine-tuned are the models with the clips of their weights.
 FINETUNED = {
-    "vivit_joint": but(FINETUNING, clip=VIVIT["clip"]),
-    "vivit_factorised_encoder": but(FINETUNING, clip=VIVIT["clip"], model={"time_depth": 12}),
-    "timesformer": but(FINETUNING, clip={"num_frames": 8, "stride": 32}),
-    "mvit_v1_b": FINETUNING,
-    "mvit_v2_s": FINETUNING,
-    "mvit_v2_b": but(FINETUNING, clip=LONG),
+    "vivit_joint": of_depth(12, clip=VIVIT["clip"]),
+    "vivit_factorised_encoder": of_depth(12 + 12, clip=VIVIT["clip"], model={"time_depth": 12}),
+    "timesformer": of_depth(12, clip={"num_frames": 8, "stride": 32}),
+    "mvit_v1_b": of_depth(16),
+    "mvit_v2_s": of_depth(16),
+    "mvit_v2_b": of_depth(24, clip=LONG),
 }
 SOURCES |= {f"{model}_{data}": row for model, row in FINETUNED.items() for data in ("ucf101", "hmdb51")}
 SOURCES |= {f"mvit_{data}": SOURCES[f"mvit_v2_s_{data}"] for data in ("kinetics400", "ssv2", "ucf101", "hmdb51")}

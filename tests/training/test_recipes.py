@@ -12,6 +12,7 @@ from recipe_sources import SEGMENTS, SOURCES
 from torch import nn
 
 from tubelet.training import build, build_data
+from tubelet.training.groups import parameter_groups
 from tubelet.training.launch import compose_config, config_dir
 from tubelet.training.optim import accumulation
 from tubelet.training.recipes import told
@@ -130,6 +131,14 @@ def test_a_sweep_over_the_batch_keeps_the_rule_of_the_rate():
         assert other.rate(0, 100, 5) == pytest.approx(6 * build.build(ours).rate(0, 100, 5))
     typed = composed("model=mvit_v2_s", "data=kinetics400", "optim.total_batch=128")
     assert build.build(typed.optim).told().startswith("AdamW, lr 0.0004 = 0.0016 x 128 / 512 clips, ")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_ucf101")])
+def test_fine_tuning_leaves_the_embedding_of_a_deep_model_the_part_of_the_rate_that_videomaes_has(name):
+    cfg = of_pair(name)
+    with torch.device("meta"):
+        groups = list(parameter_groups(build.build_model(cfg.model, 7), 0.05, False, [], cfg.optim.layer_decay))
+    assert min(group["rate"] for group in groups) == pytest.approx(0.7**13, rel=0.05)  # of decays with two digits
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
@@ -281,6 +290,7 @@ def test_without_catalogue_weights_a_finetuning_says_once_that_it_starts_from_sc
     assert build.start_pretrained(model, unfetched, ["a"]) == {"name": "k400", "absent": str(place)}
     assert caplog.messages == [
         f"weights: model.pretrained=k400 is not on this machine: trained from scratch; the file belongs at {place}"
+        "; from scratch the first blocks should learn as the last: optim.layer_decay=1"
     ]
     assert model.weight.equal(before)
 

@@ -81,6 +81,8 @@ def start_pretrained(model: nn.Module, cfg: DictConfig, classes: list[str]) -> d
         place = place_without_file(cfg.model.pretrained, node)
         if place:
             told = "weights: model.pretrained=%s is not on this machine: trained from scratch; the file belongs at %s"
+            if cfg.optim.layer_decay < 1:  # which is meant for blocks that know something
+                told += "; from scratch the first blocks should learn as the last: optim.layer_decay=1"
             log.warning(told, cfg.model.pretrained, place)
             return {"name": cfg.model.pretrained, "absent": str(place)}
     account = load_pretrained(model, node, cfg.clip, classes)
