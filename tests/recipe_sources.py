@@ -84,7 +84,8 @@ VIVIT_SSV2 = but(
 
 # TimeSformer, configs/Kinetics/TimeSformer_divST_{8x32_224,16x16_448,96x4_224}.yaml: BASE_LR, STEPS [0, 11, 14], LRS,
 # MAX_EPOCH, WEIGHT_DECAY, MOMENTUM; GLOBAL_BATCH_SIZE, NESTEROV and TARGET_FPS 30 of config/defaults.py; of all
-# parameters in models/optimizer.py; DROP_PATH_RATE of models/vit.py; TRAIN_JITTER_SCALES; one clip, three crops
+# parameters in models/optimizer.py; DROP_PATH_RATE and the image weights of models/vit.py; TRAIN_JITTER_SCALES; one
+# clip, three crops
 STEPS = "x 0.1 from epoch 11, x 0.01 from epoch 14"
 TIMESFORMER = {
     "trainer": {"max_epochs": 15},
@@ -96,7 +97,7 @@ TIMESFORMER = {
         "schedule": ("Steps", {"epochs": [11, 14], "factors": [0.1, 0.01]}),
     },
     "model": {
-        **{"pretrained": "in21k", "accept": ["normalisation"], "weights_required": True},
+        **{"pretrained": "in21k_in1k", "accept": ["normalisation"], "weights_required": True},
         **{"drop_path": 0.1, "head_dropout": 0.0},  # DROPOUT_RATE 0.5 of the file is read by no model
     },
     "data": {"batch_size": 8, "repeats": 1, "scale_while_decoding": False},

@@ -14,6 +14,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
+from timm.models import get_pretrained_cfg
 from torchvision.models.video import MViT_V1_B_Weights, MViT_V2_S_Weights
 from transformers import (
     TimesformerConfig,
@@ -392,7 +393,7 @@ def test_a_file_that_is_not_there_is_told_with_the_names_of_the_catalogue():
     node = {"_target_": "tubelet.models.vivit.FactorisedEncoder", "dim": 768, "heads": 12, "pretrained": "k4000"}
     assert told(FileNotFoundError, joint(), node, HALF) == (
         "model.pretrained=k4000: there is no such file, and no such name in the catalogue, which has for "
-        "FactorisedEncoder of this size: in21k, k400; a hub id is org/name"
+        "FactorisedEncoder of this size: in21k, in21k_in1k, k400; a hub id is org/name"
     )
     assert "has for Joint of this size: none;" in told(FileNotFoundError, joint(), JOINT | {"pretrained": "k400"}, HALF)
 
@@ -513,20 +514,19 @@ def test_every_entry_of_the_catalogue_names_a_class_of_ours_and_a_place():
     assert len(set(places)) == len(places)
 
 
-IN21K, CLIPS = {"in21k"}, {"in21k", "k400", "videomae", "videomae_k400"}
+IMAGE = {"in21k", "in21k_in1k"}
+CLIPS = IMAGE | {"k400", "videomae", "videomae_k400"}
 MVIT_V2_S = {"k400", "k400_slowfast"}
 NAMES = {  # of every file in conf/model that has any
     **{"mvit": MVIT_V2_S, "mvit_v2_s": MVIT_V2_S, "mvit_pool_space": MVIT_V2_S},
     **{f"mvit_{size}": {"k400"} for size in ("v1_b", "v1_b_32x3", "v2_b", "v2_l")},
-    **{
-        f"timesformer{size}": {"in21k", "k400", "k600", "ssv2"} for size in ("", "_hr", "_l")
-    },  # to start from, at least
-    **{f"timesformer_{kind}": IN21K for kind in ("joint", "space_only", "alternating")},
-    **{"vivit_joint": CLIPS, "vivit_factorised_encoder": {"in21k", "k400"}, "vivit_frame_mean": IN21K},
-    **{f"vivit_factorised_{kind}": IN21K for kind in ("attention", "staged", "dot_product")},
-    **{f"vivit_compressed{kind}": IN21K for kind in ("", "_few", "_pool", "_stride")},
-    **{f"vivit_3{kind}": IN21K for kind in ("", "_few", "_pool", "_stride")},
-    **{"vivit_1": IN21K, "vivit_2": IN21K, "vivit_2_staged": IN21K, "vivit_2_pooled": {"in21k", "k400"}},
+    **{f"timesformer{size}": IMAGE | {"k400", "k600", "ssv2"} for size in ("", "_hr", "_l")},  # to start from, at least
+    **{f"timesformer_{kind}": IMAGE for kind in ("joint", "space_only", "alternating")},
+    **{"vivit_joint": CLIPS, "vivit_factorised_encoder": IMAGE | {"k400"}, "vivit_frame_mean": IMAGE},
+    **{f"vivit_factorised_{kind}": IMAGE for kind in ("attention", "staged", "dot_product")},
+    **{f"vivit_compressed{kind}": IMAGE for kind in ("", "_few", "_pool", "_stride")},
+    **{f"vivit_3{kind}": IMAGE for kind in ("", "_few", "_pool", "_stride")},
+    **{"vivit_1": IMAGE, "vivit_2": IMAGE, "vivit_2_staged": IMAGE, "vivit_2_pooled": IMAGE | {"k400"}},
 }
 
 
@@ -545,6 +545,14 @@ def test_each_model_has_the_names_of_the_catalogue_that_are_for_it(path):
     for entry in entries:  # v1 has other weights than v2, of the same width and depth
         version = re.search("mvit_?(v[12])", entry.source.lower())
         assert version is None or version[1] == ("v1" if "v1" in path.stem else "v2")
+
+
+def test_timesformers_image_model_is_the_file_that_its_official_code_names():
+    (entry,) = [one for one in CATALOGUE if one.is_for(node_of(Path("timesformer"))) and one.name == "in21k_in1k"]
+    named = get_pretrained_cfg(entry.source.removeprefix("timm/"))
+    assert named.hf_hub_id == entry.source
+    assert named.url.endswith("/jx_vit_base_p16_224-80ecf9dd.pth")  # of timesformer/models/vit.py
+    assert (named.mean, named.std) == ((0.5,) * 3, (0.5,) * 3)
 
 
 @pytest.mark.parametrize(("name", "theirs"), [("mvit_v1_b", MViT_V1_B_Weights), ("mvit_v2_s", MViT_V2_S_Weights)])

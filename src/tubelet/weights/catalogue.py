@@ -48,14 +48,17 @@ V1 = STAGES | {"attention": "tubelet.layers.pooling.PoolingAttention"}
 V2 = STAGES | {"attention": "tubelet.layers.pooling.RelativePoolingAttention"}
 V1_B, V2_S = ({**version, "dim": 96, "depths": [1, 2, 11, 2]} for version in (V1, V2))
 V2_B, V2_L = V2 | {"dim": 96, "depths": [2, 3, 16, 3]}, V2 | {"dim": 144, "depths": [2, 6, 36, 4]}
-IMAGE = "timm/vit_base_patch16_224.augreg_in21k"
+IMAGES = {  # in21k_in1k is Google's first ViT, fine-tuned on ImageNet-1k: timm's jx_vit_base_p16_224-80ecf9dd.pth
+    "in21k": "timm/vit_base_patch16_224.augreg_in21k",
+    "in21k_in1k": "timm/vit_base_patch16_224.orig_in21k_ft_in1k",
+}
 IMAGE_MODELS = [VIVIT + name for name in ("Joint", "FactorisedEncoder", "FactorisedAttention")]
 IMAGE_MODELS += [VIVIT + name for name in ("FactorisedStaged", "FactorisedDotProduct", "FrameMean")]
 IMAGE_MODELS += [f"tubelet.models.vivit_compressed.{name}" for name in ("Tubelets", "Compressed", "FewTokens")]
 IMAGE_MODELS += [TIMESFORMER + name for name in ("Divided", "JointSpaceTime", "SpaceOnly", "Alternating")]
 
 CATALOGUE = [
-    *(Published("in21k", target, BASE, IMAGE, "Apache-2.0", None) for target in IMAGE_MODELS),
+    *(Published(name, target, BASE, IMAGES[name], "Apache-2.0", None) for target in IMAGE_MODELS for name in IMAGES),
     Published(
         "k400",
         VIVIT + "Joint",
