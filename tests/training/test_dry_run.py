@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tubelet.training import dry_run as dry
+from tubelet.training.averaging import AverageWeights
 from tubelet.training.classifier import limited
 from tubelet.training.dry_run import Estimate, dry_run, num_validations, told_time
 from tubelet.training.launch import compose_config
@@ -67,6 +68,23 @@ def test_batches_are_counted_over_the_whole_run(motion_root, tmp_path, monkeypat
     assert seen["batches"] == 5 * 16  # 64 videos in fours
     assert (seen["val_batches"], seen["test_batches"]) == (2 * 6, 4 * 3)  # after epochs 2 and 4; three crops
     assert (seen["clips"], seen["devices"]) == (4, 1)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_average_of_the_weights_is_in_the_time_and_memory_that_are_measured(motion_root, tmp_path, monkeypatch):
+    averaged, average = [], AverageWeights.on_train_batch_end
+
+    def counted(self, trainer, *others):
+        averaged.append(trainer.global_step)
+        average(self, trainer, *others)
+
+    monkeypatch.setattr(AverageWeights, "on_train_batch_end", counted)
+    (tmp_path / "with").mkdir()
+    dry_run(config(motion_root.parent / "dry", tmp_path / "with", "callbacks=ema"), [])
+    assert averaged[-1] == 5 + 20  # steps of two batches: the first five are the warm-up
+    averaged.clear()
+    dry_run(config(motion_root.parent / "dry", tmp_path), [])
+    assert averaged == []
 
 
 def test_limits_are_batches_or_a_share_of_them():

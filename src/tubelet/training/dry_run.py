@@ -14,6 +14,8 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from hydra.utils import get_class
+from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
 
 from tubelet.training import build
@@ -161,7 +163,10 @@ def _tried(cfg: DictConfig, overrides: list[str]) -> Estimate:
 
 
 def short_trainer(cfg: DictConfig) -> L.Trainer:
-    """One that validates a little before training and never again, logs nothing and saves nothing."""
+    """One that validates a little before training and never again, logs nothing and saves nothing.
+
+    Of the callbacks of the run it has the average of the weights, which takes time in each step, and memory.
+    """
     short = cfg.copy()
     short.trainer.update(
         min_epochs=None,
@@ -172,7 +177,9 @@ def short_trainer(cfg: DictConfig) -> L.Trainer:
         val_check_interval=None,
         check_val_every_n_epoch=sys.maxsize,
     )
-    return build.make_trainer(short, [Waiting(), Validated(), StopAfter()], [], progress_bar=False)
+    nodes = [node for node in (cfg.callbacks or {}).values() if node]
+    averages = [build.build(node) for node in nodes if issubclass(get_class(node._target_), WeightAveraging)]
+    return build.make_trainer(short, [*averages, Waiting(), Validated(), StopAfter()], [], progress_bar=False)
 
 
 def estimate(cfg: DictConfig, classifier: Classifier, data: VideoData, trainer: L.Trainer) -> Estimate:
