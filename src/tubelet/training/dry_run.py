@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig
 
 from tubelet.training import build
+from tubelet.training.alone import LOCK
 from tubelet.training.classifier import Classifier, limited
 from tubelet.training.data import VideoData
 from tubelet.training.memory import peak_memory_mib
@@ -30,7 +31,7 @@ from tubelet.training.waiting import ROUNDS, Waiting, warm_up
 log = logging.getLogger(__name__)
 STEPS = 20  # that are measured at least, after the batches of the warm-up
 VAL_BATCHES = 6
-FILES = ("train.log", "config.yaml", "metrics.json", "quarantine.jsonl")  # of a folder that holds nothing else
+FILES = ("train.log", "config.yaml", "metrics.json", "quarantine.jsonl", LOCK)  # of a folder that holds nothing else
 
 
 class Validated(L.Callback):

@@ -25,6 +25,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from tubelet.training.alone import LOCK, Refused, alone_in, is_started_first
 from tubelet.training.apart import Reported, interrupt, run_apart
 from tubelet.training.explain import one_line, root
 from tubelet.training.last import LAST, go_on, into_the_same_folder, refuse_scattered_ranks, result_of
@@ -151,26 +152,39 @@ def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float
     about["overrides"] = list(hydra_config.overrides.task)
     log_file = Path(cfg.run_dir, f"{hydra_config.job.name}.log")
     if hydra_config.mode != RunMode.MULTIRUN:
-        return _checked(job, cfg, name, about, log_file, None)
+        return _alone(job, cfg, name, about, log_file, None)
     reported = Reported(f"not all jobs in {os.path.relpath(hydra_config.sweep.dir)} finished")
-    checked = partial(_checked, job, cfg, name, about, log_file, reported)
-    return run_apart(checked, log_file, about, reported)
+    return run_apart(partial(_alone, job, cfg, name, about, log_file, reported), log_file, about, reported)
+
+
+def _alone(job: Callable, cfg: DictConfig, name: str, about: dict, log_file: Path, reported: Reported | None) -> float:
+    """Run one job, unless its folder is another's; that is told in a line, and nothing there is touched.
+
+    reported: what to raise after an error; None for a single run, which ends
+    """
+    try:
+        with alone_in(Path(cfg.run_dir)):
+            return _checked(job, cfg, name, about, log_file, reported)
+    except Refused as refused:
+        if reported is None:
+            sys.exit(f"error: {refused}")
+        with open(log_file, "a") as file:  # all that is seen of a job on another machine
+            file.write(f"error: {refused}\n")
+        print(f"error: {refused}", file=sys.stderr)
+        raise reported from refused
 
 
 def _checked(
     job: Callable, cfg: DictConfig, name: str, about: dict, log_file: Path, reported: Reported | None
 ) -> float:
-    """Run one job; what goes wrong is one line on the screen, with its traceback in the log file of the job.
-
-    reported: what to raise after an error; None for a single run, which ends
-    """
+    """Run one job; what goes wrong is one line on the screen, with its traceback in the log file of the job."""
     overrides = about["overrides"]
     try:
         check_keys(cfg, name, config_dir())
         check_overrides(cfg, name, overrides)
     except ValueError as error:
         if reported is None:  # nothing was run, so nothing is left behind
-            if [path.name for path in Path(cfg.run_dir).iterdir()] == [log_file.name]:
+            if {path.name for path in Path(cfg.run_dir).iterdir()} <= {log_file.name, LOCK}:
                 shutil.rmtree(cfg.run_dir)
             sys.exit(f"error: {error}")
         _report(error, log_file, about)
@@ -211,8 +225,7 @@ def _record_early_end(run_dir: Path, error: BaseException, about: dict[str, Any]
 
 def quieten() -> None:
     """Silence advertisements, warnings that a user of this package can do nothing about, and ranks above 0."""
-    ranks = (os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ)
-    if int(next(ranks, 0)) > 0:
+    if not is_started_first():
         logging.getLogger("tubelet").setLevel(logging.ERROR)  # rank 0 tells, warnings too
     os.environ.setdefault("WANDB_SILENT", "true")
     connector = "lightning.pytorch.trainer.connectors.checkpoint_connector"
