@@ -36,8 +36,9 @@ def holder(tmp_path):
 
 def test_a_folder_that_another_process_writes_is_refused_until_that_process_is_gone(holder, tmp_path):
     host = socket.gethostname()
+    told = f"is being written by process {holder.pid} on host {host}"
     for _ in range(2):  # asking does not end it
-        with pytest.raises(Refused, match=f"is being written by process {holder.pid} on host {host}"), alone_in(tmp_path):
+        with pytest.raises(Refused, match=told), alone_in(tmp_path):
             pytest.fail("went in")
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
     holder.send_signal(signal.SIGKILL)

@@ -1,11 +1,13 @@
 """Where a run goes on: which folder and checkpoint `ckpt=last` means, and at which video of the epoch."""
 
 import json
+import math
 import os
 
 import pytest
 
-from tubelet.training.last import go_on, into_the_same_folder, refuse_scattered_ranks
+from tubelet.training.alone import Refused
+from tubelet.training.last import earlier_start, into_the_same_folder, refuse_scattered_ranks
 from tubelet.training.launch import config_dir
 from tubelet.training.record import run_id
 from tubelet.training.resume import load_resumed, recount
@@ -72,19 +74,33 @@ def record(folder, **content):
 
 
 def test_a_job_of_a_sweep_goes_on_where_it_was_and_a_finished_one_gives_what_it_gave(tmp_path):
-    overrides = ["seed=1", "ckpt=last"]
-    assert go_on(tmp_path / "0", overrides) == (None, None)
+    def earlier(folder):
+        return earlier_start(tmp_path / folder, ["seed=1", "ckpt=last"], "last")
+
+    assert (earlier("0").over, earlier("0").checkpoint) == (False, None)
     record(tmp_path / "1", status="running", overrides=["seed=1"])
-    assert go_on(tmp_path / "1", overrides) == (None, None)
+    assert (earlier("1").over, earlier("1").checkpoint) == (False, None)
     file = checkpoint(tmp_path / "1", "last.ckpt", 1)
-    assert go_on(tmp_path / "1", overrides) == (str(file), None)
+    assert (earlier("1").over, earlier("1").checkpoint) == (False, str(file))
     finished = {"status": "finished", "overrides": ["seed=1"], "test": {"top1": 0.25}}
     record(tmp_path / "2", **finished, best={"val/top1": 0.5})
-    assert go_on(tmp_path / "2", overrides) == (None, 0.5)
+    assert earlier("2") == (True, 0.5, None)
     record(tmp_path / "3", **finished, best={})
-    assert go_on(tmp_path / "3", overrides) == (None, 0.25)
-    with pytest.raises(ValueError, match=r"3 had \['seed=1'\], this one has \['seed=2'\]"):
-        go_on(tmp_path / "3", ["seed=2", "ckpt=last"])
+    assert earlier("3") == (True, 0.25, None)
+    record(tmp_path / "4", **finished, best={"val/loss": None})
+    assert earlier("4").over
+    assert math.isnan(earlier("4").figure)
+    with pytest.raises(Refused, match=r"3 had \['seed=1'\], this one has \['seed=2'\]"):
+        earlier_start(tmp_path / "3", ["seed=2", "ckpt=last"], "last")
+
+
+def test_a_job_of_a_sweep_begins_only_where_no_run_is(tmp_path):
+    assert earlier_start(tmp_path / "0", ["seed=1"], "a.ckpt").checkpoint == "a.ckpt"
+    record(tmp_path / "1", status="failed", overrides=["seed=1"])
+    checkpoint(tmp_path / "2", "last.ckpt", 1)
+    for folder in ("1", "2"):
+        with pytest.raises(Refused, match=f"{folder} holds a run; ckpt=last goes on with the sweep"):
+            earlier_start(tmp_path / folder, ["seed=1"], None)
 
 
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])

@@ -2,12 +2,14 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from soak import ROOT
 
 from tubelet.analysis.runs import read_runs
+from tubelet.training.alone import alone_in
 
 
 def test_a_failing_job_is_recorded_and_the_rest_of_the_sweep_goes_on(motion_root, tmp_path, run_script):
@@ -29,6 +31,35 @@ def test_a_failing_job_is_recorded_and_the_rest_of_the_sweep_goes_on(motion_root
     for job in (0, 3):
         assert (tmp_path / f"sweep/{job}/predictions.csv").exists()
         assert len(list((tmp_path / f"sweep/{job}").glob("wandb/offline-run-*"))) == 1  # a run of its own
+
+
+def write_record(folder, **content):
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(content))
+
+
+def test_a_sweep_typed_again_touches_no_run_that_is_there_or_is_being_written(tmp_path, run_script):
+    write_record(tmp_path / "sweep/0", status="finished", overrides=["seed=3"])
+    (tmp_path / "sweep/1").mkdir()
+    with alone_in(tmp_path / "sweep/1"):
+        process = run_script("train.py", "-m", "seed=3,4", "hydra.sweep.dir=sweep", cwd=tmp_path, check=False)
+    assert process.returncode == 1
+    assert process.stderr.splitlines() == [
+        "error: sweep/0 holds a run; ckpt=last goes on with the sweep, another hydra.sweep.dir begins one",
+        f"error: sweep/1 is being written by process {os.getpid()} on host {socket.gethostname()}",
+        "error: not all jobs in sweep finished",
+    ]
+    assert records_of(tmp_path / "sweep", 1) == [{"status": "finished", "overrides": ["seed=3"]}]
+    assert sorted(path.name for path in (tmp_path / "sweep/1").iterdir()) == [".lock", "train.log"]
+
+
+def test_a_job_that_fails_before_it_goes_on_is_recorded_as_failed(tmp_path, run_script):
+    write_record(tmp_path / "sweep/0", status="interrupted", overrides=["seed=3"], seconds=7.5)
+    swept = ["-m", "seed=3", "hydra.sweep.dir=sweep", "ckpt=last"]
+    assert run_script("train.py", *swept, cwd=tmp_path, check=False).returncode == 1
+    (record,) = records_of(tmp_path / "sweep", 1)
+    assert (record["status"], record["seconds"]) == ("failed", 7.5)
+    assert record["error"].startswith("FileNotFoundError: data.root=data/ucf101: no classInd.txt in it")
 
 
 SMALL = ["experiment=demo", "data.train=8", "data.val=8", "data.test=16", "data.batch_size=8", "optim.total_batch=8"]

@@ -2,20 +2,24 @@
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 from hydra.types import RunMode
+
+from tubelet.training.alone import Refused
 
 log = logging.getLogger(__name__)
 MULTIRUN = {"-m", "--multirun"}
 LAST = "last"  # the word
 WHICH_SWEEP = "ckpt=last: a sweep goes on in its folder; give hydra.sweep.dir=runs/sweep/... too"
 NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
+OVER = ("finished", "pruned")  # the statuses of a job that has nothing left to do
 
 
 def last_checkpoint(run_dir: Path) -> Path | None:
@@ -92,24 +96,44 @@ def _config_dirs(arguments: list[str]) -> list[str]:
     return following + [a.partition("=")[2] for a in arguments if a.startswith("--config-dir=")]
 
 
-def go_on(run_dir: Path, overrides: Iterable[str]) -> tuple[str | None, float | None]:
-    """Where a job of a sweep goes on, None from its beginning; and what it gave, if it has finished.
+class Earlier(NamedTuple):
+    """What an earlier start has left of a job of a sweep.
 
-    Raises ValueError where the folder is that of a job with other overrides.
+    over: finished or pruned; then `figure` is what the job gave, nan where that is no number
+    checkpoint: where it goes on; None: from its beginning
     """
-    record = run_dir / "metrics.json"
-    content = json.loads(record.read_text()) if record.exists() else {}
-    then, now = ([o for o in job if o != f"ckpt={LAST}"] for job in (content.get("overrides", overrides), overrides))
+
+    over: bool
+    figure: float
+    checkpoint: str | None
+
+
+def earlier_start(run_dir: Path, overrides: Iterable[str], ckpt: str | None) -> Earlier:
+    """What the folder of a job of a sweep may be used for: to begin, to go on, or, where it is over, for nothing.
+
+    Raises Refused where it holds a run that nobody asked to go on with, or that of a job with other overrides.
+    """
+    where, path = os.path.relpath(run_dir), run_dir / "metrics.json"
+    if ckpt != LAST:
+        if path.exists() or (run_dir / "checkpoints").exists():
+            raise Refused(f"{where} holds a run; ckpt=last goes on with the sweep, another hydra.sweep.dir begins one")
+        return Earlier(False, math.nan, ckpt)
+    record = json.loads(path.read_text()) if path.exists() else {}
+    then, now = ([o for o in job if o != f"ckpt={LAST}"] for job in (record.get("overrides", overrides), overrides))
     if then != now:
-        raise ValueError(f"ckpt=last: the job in {os.path.relpath(run_dir)} had {then}, this one has {now}")
-    if content.get("status") in ("finished", "pruned"):
-        log.info("%s before: %s", content["status"], os.path.relpath(run_dir))
-        return None, result_of(content)
+        raise Refused(f"ckpt=last: the job in {where} had {then}, this one has {now}")
+    if record.get("status") in OVER:
+        log.info("%s before: %s", record["status"], where)
+        return Earlier(True, result_of(record), None)
     checkpoint = last_checkpoint(run_dir)
-    return None if checkpoint is None else str(checkpoint), None
+    return Earlier(False, math.nan, None if checkpoint is None else str(checkpoint))
 
 
 def result_of(record: Mapping[str, Any]) -> float:
-    """The figure of a job for a sweep: that of its best validation, or its test where there was none."""
+    """The figure of a job for a sweep: that of its best validation, or its test where there was none.
+
+    nan where that is null in the record, as a loss over nothing is.
+    """
     best = list(record["best"].values())
-    return best[0] if best else record["test"]["top1"]
+    figure = best[0] if best else record["test"]["top1"]
+    return math.nan if figure is None else figure

@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that --help and misspelt overrides answer at once.
 """
 
+import json
 import logging
 import os
 import re
@@ -28,7 +29,8 @@ from omegaconf import DictConfig
 from tubelet.training.alone import LOCK, Refused, alone_in, is_started_first
 from tubelet.training.apart import Reported, interrupt, run_apart
 from tubelet.training.explain import one_line, root
-from tubelet.training.last import LAST, go_on, into_the_same_folder, refuse_scattered_ranks, result_of
+from tubelet.training.json_files import write_json
+from tubelet.training.last import OVER, earlier_start, into_the_same_folder, refuse_scattered_ranks, result_of
 from tubelet.training.recipes import recipes_chosen, told
 from tubelet.training.validate import check_keys, check_overrides
 
@@ -109,10 +111,6 @@ def _train(cfg: DictConfig) -> float:
     cfg.name = cfg.name or f"{mechanism(choices.model)}_{choices.data}"
     if hydra_config.mode == RunMode.MULTIRUN:
         _sorted_in_wandb(cfg, Path(hydra_config.sweep.dir).name, Path(hydra_config.runtime.output_dir).name)
-    if cfg.ckpt == LAST:  # of a job of a sweep; for a single run it has become a path
-        cfg.ckpt, result = go_on(Path(hydra_config.runtime.output_dir), hydra_config.overrides.task)
-        if result is not None:
-            return result
 
     def job(overrides: list[str]) -> float:
         from tubelet.training.dry_run import dry_run
@@ -164,6 +162,11 @@ def _alone(job: Callable, cfg: DictConfig, name: str, about: dict, log_file: Pat
     """
     try:
         with alone_in(Path(cfg.run_dir)):
+            if reported and name == "train":
+                earlier = earlier_start(Path(cfg.run_dir), about["overrides"], cfg.ckpt)
+                if earlier.over:
+                    return earlier.figure
+                cfg.ckpt = about["resumed_from"] = earlier.checkpoint
             return _checked(job, cfg, name, about, log_file, reported)
     except Refused as refused:
         if reported is None:
@@ -193,7 +196,7 @@ def _checked(
         quieten()
         return job(overrides)
     except KeyboardInterrupt as interrupted:
-        _record_early_end(Path(cfg.run_dir), interrupted, about)
+        _record_early_end(log_file.parent, interrupted, about)
         raise
     except Exception as error:
         _report(error, log_file, about)
@@ -215,12 +218,20 @@ def _report(error: Exception, log_file: Path, about: dict[str, Any]) -> None:
 
 
 def _record_early_end(run_dir: Path, error: BaseException, about: dict[str, Any]) -> None:
-    """metrics.json of a job that ended before it began its own; that of a run to be resumed stays as it is."""
-    from tubelet.training.record import recorded  # here, since it imports torch
+    """metrics.json of a job that ended before it began its own; one of an earlier start of this job learns of it too.
 
-    if not (run_dir / "metrics.json").exists():
+    That of a single run to be resumed stays as it is, since its folder was chosen by hand, and maybe by mistake.
+    """
+    from tubelet.training.record import ended_by, recorded  # here, since it imports torch
+
+    path = run_dir / "metrics.json"
+    if not path.exists():
         with suppress(BaseException), recorded(str(run_dir), **about):
             raise error
+    elif HydraConfig.get().mode == RunMode.MULTIRUN:
+        record = json.loads(path.read_text())
+        if record["status"] not in OVER:
+            write_json(path, record | ended_by(error))
 
 
 def quieten() -> None:

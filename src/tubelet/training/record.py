@@ -59,15 +59,21 @@ def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
         yield record
         record["status"] = "finished" if record["status"] == "running" else record["status"]
     except (KeyboardInterrupt, SystemExit) as interrupt:  # Lightning makes a SystemExit of Ctrl-C and of SIGTERM
-        record["status"] = "interrupted"
+        record |= ended_by(interrupt)
         raise KeyboardInterrupt(signal_behind(interrupt)) from None
     except BaseException as error:
-        record["status"] = "failed"
-        record["error"] = f"{type(root(error)).__name__}: {root(error)}"
+        record |= ended_by(error)
         raise
     finally:
         record["seconds"] = round(time.time() - started, 1)
         write(path, record)
+
+
+def ended_by(error: BaseException) -> dict[str, str]:
+    """What the record of a job says of it."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return {"status": "interrupted"}
+    return {"status": "failed", "error": f"{type(root(error)).__name__}: {root(error)}"}
 
 
 def signal_behind(error: BaseException | None) -> int:
