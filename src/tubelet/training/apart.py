@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -40,30 +42,42 @@ def run_apart(job: Callable[[], float], log_file: Path, about: dict[str, Any], r
     """
     if sys.platform != "linux":
         return job()
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_work, args=(job, theirs, os.getpid()))
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    asked = context.Event()  # to end
+    process = context.Process(target=_work, args=(job, theirs, asked, os.getpid()))
     process.start()
-    _wait(process)
-    if process.exitcode == 0:
-        return ours.recv()
-    if process.exitcode < 0:
-        _record_killed(log_file, -process.exitcode, about)
+    theirs.close()
+    _wait(process, asked)
+    answer = _answer(ours)
+    if answer:
+        return answer[0]
+    if answer is None:
+        record_lost(log_file, _how_it_ended(process.exitcode), about)
     raise reported
 
 
-def _work(job: Callable[[], float], result: Connection, parent: int) -> None:
+def _work(job: Callable[[], float], result: Connection, asked: Event, parent: int) -> None:
     os.setpgid(0, 0)  # so that Ctrl-C and signals to a whole group reach it once, through its parent
     signal.signal(signal.SIGTERM, interrupt)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, asked), daemon=True).start()
     try:
-        result.send(job())
-    except Reported:
-        sys.exit(1)
-    except KeyboardInterrupt as interrupted:
-        sys.exit(128 + (interrupted.args[0] if interrupted.args else signal.SIGINT))
+        answer: tuple[float, ...] = (job(),)
+    except (Reported, KeyboardInterrupt):
+        answer = ()
+    with suppress(BrokenPipeError):  # its sweep may be gone
+        result.send(answer)
 
 
-def _wait(process: BaseProcess) -> None:
+def _answer(ours: Connection) -> tuple[float, ...] | None:
+    """What the job returned; empty where it has recorded why it ended; None where it ended without a word."""
+    with ours, suppress(EOFError):
+        if ours.poll():  # what the job has forked may be there still, with its end of the pipe
+            return ours.recv()
+    return None
+
+
+def _wait(process: BaseProcess, asked: Event) -> None:
     """Until it has ended. A signal is passed on, to be obeyed in order, and ends this process afterwards."""
     interrupted = None
     while process.exitcode is None:
@@ -71,27 +85,33 @@ def _wait(process: BaseProcess) -> None:
             process.join()
         except KeyboardInterrupt as received:
             interrupted = received
+            asked.set()
             process.terminate()
     if interrupted:
         raise interrupted
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, asked: Event) -> None:
     """A job whose sweep was killed would write into its folder beside the one that goes on there."""
     while os.getppid() == parent:
         time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)
+    if not asked.is_set():  # a second signal would end it at once, without a checkpoint
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _record_killed(log_file: Path, number: int, about: dict[str, Any]) -> None:
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code} and no word"
+    told = f"ended by signal {-code} ({signal.Signals(-code).name})"
+    return told + ", which the system sends too where memory is full" * (-code == signal.SIGKILL)
+
+
+def record_lost(log_file: Path, error: str, about: dict[str, Any]) -> None:
     """A record of a job that had no time to write that it failed; one that says why it ended stays as it is."""
     path = log_file.with_name("metrics.json")
     record = json.loads(path.read_text()) if path.exists() else about
-    error = f"ended by signal {number} ({signal.Signals(number).name})"
-    if number == signal.SIGKILL:
-        error += ", which the system sends too where memory is full"
     if record.get("status", "running") == "running":
         write_json(path, record | {"status": "failed", "error": error})
     with open(log_file, "a") as file:
         file.write(f"{error}\n")
-    print(f"error: the job in {os.path.relpath(log_file.parent)} was {error}", file=sys.stderr)
+    print(f"error: the job in {os.path.relpath(log_file.parent)} {error}", file=sys.stderr)
