@@ -4,19 +4,23 @@ Nothing heavy is imported here: the process that is forked must not have begun t
 """
 
 import json
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from hydra.core.utils import JobReturn, JobStatus
 
 from tubelet.training.json_files import write_json
 
@@ -26,6 +30,25 @@ class Reported(Exception):
 
     Its text is what to say at the end of the sweep.
     """
+
+
+@contextmanager
+def failures_last() -> Iterator[None]:
+    """A failed job raises its error when all are done; Hydra would raise it after its batch, and run no later one."""
+    failed: list[Reported] = []
+
+    def result(job: JobReturn) -> float:
+        if job.status == JobStatus.COMPLETED:
+            return job._return_value
+        if not isinstance(job._return_value, Reported):
+            raise job._return_value
+        failed.append(job._return_value)
+        return math.nan
+
+    with patch.object(JobReturn, "return_value", JobReturn.return_value.getter(result)):
+        yield
+    if failed:
+        raise failed[0]
 
 
 def interrupt(number: int, frame: object) -> None:
@@ -60,6 +83,8 @@ def run_apart(job: Callable[[], float], log_file: Path, about: dict[str, Any], r
 def _work(job: Callable[[], float], result: Connection, asked: Event, parent: int) -> None:
     os.setpgid(0, 0)  # so that Ctrl-C and signals to a whole group reach it once, through its parent
     signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # submitit's, to which its own process answers
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent, asked), daemon=True).start()
     try:
         answer: tuple[float, ...] = (job(),)
@@ -79,16 +104,16 @@ def _answer(ours: Connection) -> tuple[float, ...] | None:
 
 def _wait(process: BaseProcess, asked: Event) -> None:
     """Until it has ended. A signal is passed on, to be obeyed in order, and ends this process afterwards."""
-    interrupted = None
+    ending: BaseException | None = None
     while process.exitcode is None:
         try:
             process.join()
-        except KeyboardInterrupt as received:
-            interrupted = received
+        except BaseException as received:  # KeyboardInterrupt, or what submitit makes of a signal of its own
+            ending = received
             asked.set()
             process.terminate()
-    if interrupted:
-        raise interrupted
+    if ending:
+        raise ending
 
 
 def _end_with(parent: int, asked: Event) -> None:
@@ -109,6 +134,7 @@ def _how_it_ended(code: int) -> str:
 def record_lost(log_file: Path, error: str, about: dict[str, Any]) -> None:
     """A record of a job that had no time to write that it failed; one that says why it ended stays as it is."""
     path = log_file.with_name("metrics.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
     record = json.loads(path.read_text()) if path.exists() else about
     if record.get("status", "running") == "running":
         write_json(path, record | {"status": "failed", "error": error})

@@ -17,17 +17,15 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from tubelet.training.alone import LOCK, Refused, alone_in, is_started_first
-from tubelet.training.apart import Reported, interrupt, run_apart
+from tubelet.training.apart import Reported, failures_last, interrupt, run_apart
 from tubelet.training.explain import one_line, root
 from tubelet.training.json_files import write_json
 from tubelet.training.last import OVER, earlier_start, into_the_same_folder, refuse_scattered_ranks, result_of
@@ -56,15 +54,8 @@ def launch(name: str) -> None:
         refuse_scattered_ranks(sys.argv[1:])
         if name == "train":
             sys.argv[1:] = into_the_same_folder(sys.argv[1:], config_dir())
-        with recipes_chosen(), patch.object(JobReturn, "return_value", JobReturn.return_value.getter(_result)):
+        with recipes_chosen(), failures_last():
             hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
-
-
-def _result(job: JobReturn) -> float:
-    """What a job returned. Hydra would print all overrides of one that failed, whose error has been told."""
-    if job.status != JobStatus.COMPLETED:
-        raise job._return_value
-    return job._return_value
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
