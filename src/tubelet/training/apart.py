@@ -3,7 +3,6 @@
 Nothing heavy is imported here: the process that is forked must not have begun to work with torch.
 """
 
-import json
 import math
 import multiprocessing
 import os
@@ -22,7 +21,7 @@ from unittest.mock import patch
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from tubelet.training.json_files import write_json
+from tubelet.training.json_files import read_json, write_json
 
 
 class Reported(Exception):
@@ -135,7 +134,7 @@ def record_lost(log_file: Path, error: str, about: dict[str, Any]) -> None:
     """A record of a job that had no time to write that it failed; one that says why it ended stays as it is."""
     path = log_file.with_name("metrics.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = json.loads(path.read_text()) if path.exists() else about
+    record = read_json(path) if path.exists() else about
     if record.get("status", "running") == "running":
         write_json(path, record | {"status": "failed", "error": error})
     with open(log_file, "a") as file:

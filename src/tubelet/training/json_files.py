@@ -1,4 +1,4 @@
-"""JSON files that a reader never sees half. Nothing heavy is imported here, as in launch.py."""
+"""Files, of JSON as a rule, that a reader never sees half. Nothing heavy is imported here, as in launch.py."""
 
 import json
 import math
@@ -9,9 +9,25 @@ from typing import Any
 
 
 def write_json(path: Path, content: Mapping) -> None:
-    """Whole or not at all: a reader never sees half a file."""
+    """Raises ValueError before anything is written where `content` holds what JSON cannot."""
+    write_whole(path, json.dumps(finite(content), indent=2, default=str, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises ValueError that names a file that holds no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{os.path.relpath(path)} is damaged: {error}; delete it") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Whole or not at all, also where the machine stops: a reader never sees half a file."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(finite(content), indent=2, default=str, allow_nan=False) + "\n")
+    with open(partial, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 

@@ -3,7 +3,6 @@
 Nothing heavy is imported here, so that --help and misspelt overrides answer at once.
 """
 
-import json
 import logging
 import os
 import re
@@ -27,7 +26,7 @@ from omegaconf import DictConfig
 from tubelet.training.alone import LOCK, Refused, alone_in, is_started_first
 from tubelet.training.apart import Reported, failures_last, interrupt, run_apart
 from tubelet.training.explain import one_line, root
-from tubelet.training.json_files import write_json
+from tubelet.training.json_files import read_json, write_json
 from tubelet.training.last import OVER, earlier_start, into_the_same_folder, refuse_scattered_ranks, result_of
 from tubelet.training.recipes import recipes_chosen, told
 from tubelet.training.validate import check_keys, check_overrides
@@ -220,7 +219,7 @@ def _record_early_end(run_dir: Path, error: BaseException, about: dict[str, Any]
         with suppress(BaseException), recorded(str(run_dir), **about):
             raise error
     elif HydraConfig.get().mode == RunMode.MULTIRUN:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         if record["status"] not in OVER:
             write_json(path, record | ended_by(error))
 

@@ -1,6 +1,5 @@
 """metrics.json: what a run was and what came of it, written when it starts and when it ends, however it ends."""
 
-import json
 import platform
 import secrets
 import signal
@@ -15,7 +14,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tubelet.training.explain import root
-from tubelet.training.json_files import write_json
+from tubelet.training.json_files import read_json, write_json
 from tubelet.training.ranks import is_first_rank
 
 PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", "torchmetrics", "numpy")
@@ -23,7 +22,7 @@ PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", 
 
 def is_finished(run_dir: Path) -> bool:
     record = run_dir / "metrics.json"
-    return record.exists() and json.loads(record.read_text())["status"] == "finished"
+    return record.exists() and read_json(record)["status"] == "finished"
 
 
 def run_id(run_dir: Path, resumed: bool) -> str | None:
@@ -39,7 +38,7 @@ def run_id(run_dir: Path, resumed: bool) -> str | None:
 
 def write_failed(run_dir: Path, error: str) -> None:
     """Record that a job failed, for a process that cannot end in order."""
-    record = json.loads((run_dir / "metrics.json").read_text())
+    record = read_json(run_dir / "metrics.json")
     write_json(run_dir / "metrics.json", record | {"status": "failed", "error": error})
 
 
