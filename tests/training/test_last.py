@@ -94,6 +94,22 @@ def test_a_job_of_a_sweep_goes_on_where_it_was_and_a_finished_one_gives_what_it_
         earlier_start(tmp_path / "3", ["seed=2", "ckpt=last"], "last")
 
 
+def test_a_job_of_a_sweep_goes_on_with_another_launcher_reader_or_order_of_words(tmp_path):
+    then = ["seed=1", "optim.lr=0.1", "data.num_workers=4", "data.root=a"]
+    record(tmp_path / "0", status="interrupted", overrides=then)
+    now = ["optim.lr=0.1", "launcher=slurm", "hydra.launcher.mem_gb=9", "seed=1", "ckpt=last", "data.num_workers=2"]
+    assert not earlier_start(tmp_path / "0", now, "last").over
+    told = r"had \['optim.lr=0.1'\], this one has \['data.fraction=0.5', 'optim.lr=0.2'\]"
+    with pytest.raises(Refused, match=told):
+        earlier_start(tmp_path / "0", ["optim.lr=0.2", "seed=1", "data.fraction=0.5", "ckpt=last"], "last")
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "metrics.json").touch()
+    with pytest.raises(Refused, match=r"ckpt=last: .*metrics.json is damaged: .*; delete it"):
+        earlier_start(tmp_path, ["seed=1"], "last")
+
+
 def test_a_job_of_a_sweep_begins_only_where_no_run_is(tmp_path):
     assert earlier_start(tmp_path / "0", ["seed=1"], "a.ckpt").checkpoint == "a.ckpt"
     record(tmp_path / "1", status="failed", overrides=["seed=1"])

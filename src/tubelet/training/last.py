@@ -1,6 +1,5 @@
 """`ckpt=last`: where a run or a sweep that was ended goes on. Nothing heavy is imported here, as in launch.py."""
 
-import json
 import logging
 import math
 import os
@@ -13,12 +12,18 @@ import hydra
 from hydra.types import RunMode
 
 from tubelet.training.alone import Refused
+from tubelet.training.json_files import read_json
 
 log = logging.getLogger(__name__)
 MULTIRUN = {"-m", "--multirun"}
 LAST = "last"  # the word
 WHICH_SWEEP = "ckpt=last: a sweep goes on in its folder; give hydra.sweep.dir=runs/sweep/... too"
 NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
+FREE_OF_DATA = {  # keys of `data` that may change when a run goes on
+    *("root", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "batch_size", "index"),
+    *("time_limit",),
+}
+FREE = {"ckpt", "launcher", *(f"data.{key}" for key in FREE_OF_DATA)}  # and overrides of a job of a sweep
 OVER = ("finished", "pruned")  # the statuses of a job that has nothing left to do
 
 
@@ -118,15 +123,24 @@ def earlier_start(run_dir: Path, overrides: Iterable[str], ckpt: str | None) -> 
         if path.exists() or (run_dir / "checkpoints").exists():
             raise Refused(f"{where} holds a run; ckpt=last goes on with the sweep, another hydra.sweep.dir begins one")
         return Earlier(False, math.nan, ckpt)
-    record = json.loads(path.read_text()) if path.exists() else {}
-    then, now = ([o for o in job if o != f"ckpt={LAST}"] for job in (record.get("overrides", overrides), overrides))
+    try:
+        record = read_json(path) if path.exists() else {}
+    except ValueError as error:
+        raise Refused(f"ckpt=last: {error}") from error
+    now, then = deciding(overrides), deciding(record.get("overrides", overrides))
     if then != now:
-        raise Refused(f"ckpt=last: the job in {where} had {then}, this one has {now}")
+        raise Refused(f"ckpt=last: the job in {where} had {sorted(then - now)}, this one has {sorted(now - then)}")
     if record.get("status") in OVER:
         log.info("%s before: %s", record["status"], where)
         return Earlier(True, result_of(record), None)
     checkpoint = last_checkpoint(run_dir)
     return Earlier(False, math.nan, None if checkpoint is None else str(checkpoint))
+
+
+def deciding(overrides: Iterable[str]) -> set[str]:
+    """Those that make a job another one: not where and how it is started, nor how its videos are read."""
+    keys = {override: override.lstrip("+~").partition("=")[0] for override in overrides}
+    return {o for o, key in keys.items() if key not in FREE and not key.startswith(("hydra.", "hydra/"))}
 
 
 def result_of(record: Mapping[str, Any]) -> float:

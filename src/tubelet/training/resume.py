@@ -16,7 +16,7 @@ from zipfile import BadZipFile, ZipFile
 from torch.utils.data import DataLoader
 
 from tubelet.evaluation.checkpoint import Checkpoint, load_checkpoint
-from tubelet.training.last import NEWEST, PREVIOUS
+from tubelet.training.last import FREE_OF_DATA, NEWEST, PREVIOUS
 from tubelet.weights.catalogue import STARTING_KEYS
 
 log = logging.getLogger(__name__)
@@ -25,10 +25,7 @@ AVERAGING = "tubelet.training.averaging.AverageWeights"
 KEPT = ("model", "clip", "data", "augment", "optim", "order", "frozen_at", "seed")
 FREE = {  # of these nodes, what may change
     "model": set(STARTING_KEYS),  # what the first run started from is in the checkpoint's weights
-    "data": {
-        *("root", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "batch_size", "index"),
-        *("time_limit",),
-    },
+    "data": FREE_OF_DATA,
 }
 
 
