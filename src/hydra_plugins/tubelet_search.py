@@ -70,6 +70,8 @@ class Search(Sweeper):
             raise ValueError(
                 "hydra.sweeper.params has nothing to search; such as optim.lr: tag(log,interval(1e-5,1e-2))"
             )
+        if self.config.dry_run:
+            raise ValueError("dry_run=true: a search has no figures of it to choose by; try one run, without sweep=")
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         kept = [override for override in fixed if override != LAST]

@@ -93,3 +93,12 @@ def test_pruning_is_for_the_jobs_of_a_search(tmp_path):
 
 def test_hydra_finds_the_sweeper():
     assert "hydra_plugins.tubelet_search.Search" in Plugins.instance().class_name_to_class
+
+
+def test_a_search_has_no_dry_run(tmp_path, run_script):
+    told = run_script("train.py", "sweep=optuna_lr", "dry_run=true", "hydra.sweep.dir=sweep", cwd=tmp_path, check=False)
+    assert told.returncode == 1
+    assert (
+        told.stderr == "error: dry_run=true: a search has no figures of it to choose by; try one run, without sweep=\n"
+    )
+    assert not (tmp_path / "sweep").exists()
