@@ -5,7 +5,11 @@ import math
 import os
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
+from tubelet.training import build
 from tubelet.training.alone import Refused
 from tubelet.training.last import earlier_start, into_the_same_folder, refuse_scattered_ranks
 from tubelet.training.launch import config_dir
@@ -132,10 +136,21 @@ def test_ranks_that_torchrun_or_srun_starts_need_one_folder_and_cannot_sweep(var
 
 
 def test_a_run_that_goes_on_keeps_its_id_and_a_new_one_in_the_same_folder_has_its_own(tmp_path):
-    first = run_id(tmp_path, resumed=True)  # of a run from before there were ids
+    first = run_id(tmp_path, goes_on=True)  # of a run from before there were ids
     assert len(first) == 8
-    assert run_id(tmp_path, resumed=True) == first
-    assert run_id(tmp_path, resumed=False) != first
+    assert run_id(tmp_path, goes_on=True) == first
+    assert run_id(tmp_path, goes_on=False) != first
+    assert [path.name for path in tmp_path.iterdir()] == ["run_id"]
+
+
+def test_a_job_of_a_sweep_goes_on_in_its_folder_also_without_a_checkpoint(monkeypatch):
+    def goes_on(mode, ckpt):
+        monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"mode": mode}}))
+        return build._goes_on(OmegaConf.create({"ckpt": ckpt}))
+
+    assert goes_on(RunMode.MULTIRUN, None)
+    assert not goes_on(RunMode.RUN, None)
+    assert goes_on(RunMode.RUN, "last.ckpt")
 
 
 def loop(ready, completed, given, batch_size, world_size):

@@ -9,7 +9,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
@@ -98,13 +100,18 @@ def build_predictor(cfg: DictConfig, num_classes: int) -> Predictor:
     return Predictor(model, Normalise(cfg.clip.mean, cfg.clip.std))
 
 
+def _goes_on(cfg: DictConfig) -> bool:
+    """Whether what the folder holds is of this run; that of a job of a sweep is, also before its first checkpoint."""
+    return cfg.ckpt is not None or (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
 def _build_logger(node: DictConfig, cfg: DictConfig) -> Logger:
     """One with an `id`, as that of W&B, has the same one in all parts of a run.
 
     Raises ValueError where the package of a logger is not installed.
     """
     new = "id" in node and node.id is None
-    given = {"id": run_id(Path(cfg.run_dir), resumed=cfg.ckpt is not None)} if new else {}
+    given = {"id": run_id(Path(cfg.run_dir), _goes_on(cfg))} if new else {}
     try:
         return build(node, **given)
     except InstantiationException as error:

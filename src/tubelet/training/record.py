@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tubelet.training.explain import root
-from tubelet.training.json_files import read_json, write_json
+from tubelet.training.json_files import read_json, write_json, write_whole
 from tubelet.training.ranks import is_first_rank
 
 PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", "torchmetrics", "numpy")
@@ -25,14 +25,14 @@ def is_finished(run_dir: Path) -> bool:
     return record.exists() and read_json(record)["status"] == "finished"
 
 
-def run_id(run_dir: Path, resumed: bool) -> str | None:
+def run_id(run_dir: Path, goes_on: bool) -> str | None:
     """A name that no other run has, in `run_dir`/run_id from before the training, so that a killed run can go on in it.
 
-    None on ranks that write nothing.
+    goes_on: one that is there is kept. None on ranks that write nothing.
     """
     file = run_dir / "run_id"
-    if is_first_rank() and not (resumed and file.exists()):
-        file.write_text(secrets.token_hex(4) + "\n")
+    if is_first_rank() and not (goes_on and file.exists()):
+        write_whole(file, secrets.token_hex(4) + "\n")
     return file.read_text().strip() if is_first_rank() else None
 
 
