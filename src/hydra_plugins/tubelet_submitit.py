@@ -5,7 +5,9 @@ Hydra finds launchers in this namespace only, and imports all of it at every sta
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,21 @@ if find_spec("hydra_plugins.hydra_submitit_launcher"):
     from hydra.core.utils import JobReturn, JobStatus
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher, SlurmLauncher
 
-    from tubelet.training.apart import Reported, record_lost
+    from tubelet.training.apart import Reported, interrupt, record_lost
     from tubelet.training.recipes import recipes_chosen
 
     LAST = "ckpt=last"
+    ENDING = (signal.SIGINT, signal.SIGTERM)
     VISIBLE = "CUDA_VISIBLE_DEVICES"
 
     def going_on(overrides: Sequence[str]) -> list[str]:
         return [*(override for override in overrides if not override.startswith("ckpt=")), LAST]
+
+    def interrupt_once(number: int, frame: Any) -> None:
+        """Ctrl-C comes from the terminal, from submitit and from the command; twice it would keep a job from saving."""
+        for asking in ENDING:
+            signal.signal(asking, signal.SIG_IGN)
+        interrupt(number, frame)
 
     def visible_in_turns(there: Sequence[str], per_job: int) -> list[str]:
         """What CUDA_VISIBLE_DEVICES is for jobs 0, 1, ..., and then again, where each has so many GPUs of its own.
@@ -87,8 +96,11 @@ if find_spec("hydra_plugins.hydra_submitit_launcher"):
                     return super().launch(job_overrides, initial_job_idx)
                 except BaseException:
                     for job in started:
-                        job.cancel()
+                        self.cancel(job)
                     raise
+
+        def cancel(self, job: Any) -> None:
+            job.cancel()
 
         def _collected(self, job: Any, number: int, overrides: list[str]) -> Collected:
             log_file = Path(self.config.hydra.sweep.dir, str(number), f"{self.config.hydra.job.name}.log")
@@ -105,7 +117,14 @@ if find_spec("hydra_plugins.hydra_submitit_launcher"):
                 self.visible = visible_in_turns([gpu for gpu in there.split(",") if gpu], self.params["gpus_per_node"])
             return super().launch(job_overrides, initial_job_idx)
 
+        def cancel(self, job: Any) -> None:
+            """submitit would send SIGINT, which what a script starts in the background ignores."""
+            with suppress(ProcessLookupError):
+                os.kill(int(job.job_id), signal.SIGTERM)
+
         def __call__(self, overrides: list[str], dir_key: str, number: int, *rest: Any) -> JobReturn:
+            for asking in ENDING:
+                signal.signal(asking, interrupt_once)
             visible = self.visible[number % len(self.visible)]
             os.environ.pop(VISIBLE, None)
             if visible is not None:

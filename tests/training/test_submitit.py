@@ -74,10 +74,19 @@ def start(tmp_path, monkeypatch):
     (tmp_path / "app.py").write_text(APP)
     started = []
 
-    def begin(*overrides):
+    def begin(*overrides, ignored=()):
         ours = "hydra.launcher._target_=hydra_plugins.tubelet_submitit.Local"
         command = [sys.executable, "app.py", "-m", "hydra/launcher=submitit_local", ours, *overrides]
-        started.append(subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True))
+        started.append(
+            subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in ignored],
+            )
+        )
         return started[-1]
 
     yield begin
@@ -138,18 +147,33 @@ def test_a_preempted_job_saves_and_then_goes_on_from_its_last_checkpoint(start, 
         assert (folder / "saved").exists()
 
 
+def wait_for(*paths):
+    end = time.monotonic() + 60
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < end, paths
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_jobs_end_in_order_with_the_command_that_waits_for_them(number, start, tmp_path):
     process = start("task=wait", "number=3,4")
-    folders, end = [tmp_path / f"sweep/{job}" for job in range(2)], time.monotonic() + 60
-    while not all((folder / "pid").exists() for folder in folders) and time.monotonic() < end:
-        time.sleep(0.1)
+    wait_for(tmp_path / "sweep/0/pid", tmp_path / "sweep/1/pid")
     time.sleep(0.5)  # until they wait
-    process.send_signal(number)
+    if number == signal.SIGINT:  # from a terminal, to all that belongs to the command
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     assert process.wait() == 128 + number
-    while not all((folder / "saved").exists() for folder in folders) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert all((folder / "saved").exists() for folder in folders)
+    wait_for(tmp_path / "sweep/0/saved", tmp_path / "sweep/1/saved")
+
+
+def test_jobs_of_a_command_in_the_background_end_with_it_too(start, tmp_path):
+    """A shell makes what it starts with & ignore SIGINT."""
+    process = start("task=wait", ignored=[signal.SIGINT])
+    wait_for(tmp_path / "sweep/0/pid")
+    time.sleep(0.5)
+    process.terminate()
+    wait_for(tmp_path / "sweep/0/saved")
 
 
 def test_a_job_that_slurm_itself_starts_again_goes_on(monkeypatch):
