@@ -93,7 +93,7 @@ class Search(Sweeper):
         while (left := self.trials - len(search.points(study))) > 0:
             asked = search.ask(study, space, min(left, self.at_once))
             if not asked:
-                log.info("the space has no more points; %d trials are left out", left)
+                log.info("every point of the space is tried; %d trials are left out", left)
                 return
             yield from search.batches(asked, self.at_once)
 

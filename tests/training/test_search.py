@@ -60,11 +60,26 @@ def test_a_search_is_gone_on_with_only_when_asked_and_with_the_same_overrides(tm
         study_in(tmp_path, fixed=["seed=4"], go_on=True)
 
 
-def test_no_point_is_asked_for_twice_and_a_small_space_ends_the_search(tmp_path):
+@pytest.mark.parametrize(
+    ("space", "num"),
+    [
+        ({"a": CategoricalDistribution(list("vwxyz")), "b": IntDistribution(2, 8, step=2)}, 20),
+        ({"a": IntDistribution(1, 17, log=True), "b": CategoricalDistribution(["x", "x"])}, 17),
+        ({"a": FloatDistribution(0.5, 0.5)}, 1),
+    ],
+)
+def test_a_search_tries_every_point_of_a_small_space_once_and_then_ends(tmp_path, space, num):
     study = study_in(tmp_path)
-    asked = ask(study, {"a": IntDistribution(1, 3)}, 5)
-    assert sorted(trial.params["a"] for trial in asked) == [1, 2, 3]
-    assert len(points(study)) == 3
+    for _ in range(num):
+        (trial,) = ask(study, space, 1)
+        study.tell(trial.number, float(trial.params["a"] in ("v", 1)))  # a favourite, to which the sampler comes back
+    assert ask(study, space, 2) == []
+    assert len({tuple(trial.params.items()) for trial in points(study)}) == len(points(study)) == num
+
+
+def test_trials_that_run_side_by_side_are_at_different_points(tmp_path):
+    asked = ask(study_in(tmp_path), {"a": IntDistribution(1, 13)}, 15)
+    assert sorted(trial.params["a"] for trial in asked) == list(range(1, 14))
 
 
 def test_a_launch_has_trials_that_follow_each_other(tmp_path):

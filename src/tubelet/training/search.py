@@ -6,6 +6,7 @@ A trial whose job failed or was ended stays open, and is run again in its own fo
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -21,7 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 JOURNAL, NAME = "search.journal", "search"
-PATIENCE = 100  # points asked for in a row that were all there before, after which a space is taken to be used up
+REPEATS = 3  # points in a row that the sampler proposes again, after which one that was not tried is drawn
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -77,19 +78,45 @@ def points(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def ask(study: optuna.Study, space: Mapping[str, BaseDistribution], count: int) -> list[FrozenTrial]:
-    """So many trials at new points; fewer where the space seems to be used up."""
+    """So many trials at new points; fewer where the space has no more."""
     asked: list[FrozenTrial] = []
-    tries = 0
-    while len(asked) < count and tries < PATIENCE:
+    while len(asked) < count and len(points(study)) < num_points(space):
+        asked.append(_proposed(study, space) or _drawn(study, space))
+    return asked
+
+
+def num_points(space: Mapping[str, BaseDistribution]) -> float:
+    return math.prod(_num_values(one) for one in space.values())
+
+
+def _num_values(of: BaseDistribution) -> float:
+    if isinstance(of, CategoricalDistribution):
+        return len(set(of.choices))
+    if isinstance(of, IntDistribution):
+        return (of.high - of.low) // of.step + 1
+    return 1 if of.single() else math.inf
+
+
+def _proposed(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> FrozenTrial | None:
+    """Where the sampler expects most. It learns nothing from having been there, and may propose a point for ever."""
+    for _ in range(REPEATS):
         trial = study.ask(dict(space))
         *earlier, new = study.trials
-        tries += 1
-        if any(new.params == other.params for other in earlier):
-            study.tell(trial, state=TrialState.FAIL)
-        else:
-            asked.append(new)
-            tries = 0
-    return asked
+        if all(new.params != other.params for other in earlier):
+            return new
+        study.tell(trial, state=TrialState.FAIL)
+    return None
+
+
+def _drawn(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    """Any point that was not tried, of which there must be one."""
+    tried = points(study)
+    draw = partial(optuna.samplers.RandomSampler(len(study.trials)).sample_independent, study, tried[0])
+    params = tried[0].params
+    while any(params == other.params for other in tried):
+        params = {key: draw(key, of) for key, of in space.items()}
+    study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=dict(space)))
+    return study.trials[-1]
 
 
 def batches(trials: Iterable[FrozenTrial], size: int) -> Iterator[list[FrozenTrial]]:
