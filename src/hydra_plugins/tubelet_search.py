@@ -3,7 +3,6 @@
 Hydra finds sweepers in this namespace only, and imports all of it at every start, so Optuna is imported when used.
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -103,9 +102,6 @@ class Search(Sweeper):
         jobs = [[*fixed, *search.overrides(trial)] for trial in batch]
         self.validate_batch_is_legal(jobs)
         results = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
-        for trial, result in zip(batch, results, strict=True):
-            if result.status == JobStatus.COMPLETED:
-                record = Path(self.config.hydra.sweep.dir, str(trial.number), "metrics.json")
-                pruned = record.exists() and json.loads(record.read_text())["status"] == "pruned"
-                search.tell(study, trial, result.return_value, pruned)
+        for trial in batch:
+            search.settle(study, trial, Path(self.config.hydra.sweep.dir, str(trial.number)))
         return list(results)

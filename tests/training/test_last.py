@@ -90,10 +90,10 @@ def test_a_job_of_a_sweep_goes_on_where_it_was_and_a_finished_one_gives_what_it_
     record(tmp_path / "2", **finished, best={"val/top1": 0.5})
     assert earlier("2") == (True, 0.5, None)
     record(tmp_path / "3", **finished, best={})
-    assert earlier("3") == (True, 0.25, None)
     record(tmp_path / "4", **finished, best={"val/loss": None})
-    assert earlier("4").over
-    assert math.isnan(earlier("4").figure)
+    for folder in ("3", "4"):  # of none the figure of the test
+        assert earlier(folder).over
+        assert math.isnan(earlier(folder).figure)
     with pytest.raises(Refused, match=r"3 had \['seed=1'\], this one has \['seed=2'\]"):
         earlier_start(tmp_path / "3", ["seed=2", "ckpt=last"], "last")
 

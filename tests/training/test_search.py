@@ -1,5 +1,7 @@
 """A search: its space, its points, and what it does after an interruption. Needs Optuna, of the extra `search`."""
 
+import json
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -10,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState  # noqa: E402
 
 from tubelet.training.pruning import Pruning  # noqa: E402
-from tubelet.training.search import ask, batches, distribution, open_study, points, report, tell, told  # noqa: E402
+from tubelet.training.search import ask, batches, distribution, open_study, points, report, settle, told  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 LR = {"optim.lr": FloatDistribution(1e-5, 1e-2, log=True)}
@@ -37,7 +39,9 @@ def test_the_space_is_written_in_hydras_words():
 def test_a_search_that_goes_on_asks_for_other_points_in_folders_of_its_own(tmp_path):
     first = study_in(tmp_path)
     for trial in ask(first, LR, 4):
-        tell(first, trial, 0.25 + trial.number / 8, pruned=trial.number == 1 and report_once(tmp_path))
+        status = "pruned" if trial.number == 1 and report_once(tmp_path) else "finished"
+        run_dir = record(tmp_path / str(trial.number), status, {"val/top1": 0.25 + trial.number / 8})
+        assert settle(first, trial, run_dir)
     again = study_in(tmp_path, go_on=True)
     asked = ask(again, LR, 4)
     assert [trial.number for trial in asked] == [4, 5, 6, 7]
@@ -47,9 +51,31 @@ def test_a_search_that_goes_on_asks_for_other_points_in_folders_of_its_own(tmp_p
     assert lines[1].startswith("best: trial 3, 0.6250 with optim.lr=")
 
 
+def record(run_dir, status, best):
+    run_dir.mkdir()
+    (run_dir / "metrics.json").write_text(json.dumps({"status": status, "best": best, "test": {"top1": 0.75}}))
+    return run_dir
+
+
 def report_once(folder):
     report(folder, 1, 1, 0.25, optuna.pruners.NopPruner())
     return True
+
+
+def test_a_trial_that_failed_or_was_lost_stays_open(tmp_path):
+    study = study_in(tmp_path)
+    failed, lost = ask(study, LR, 2)
+    assert not settle(study, failed, record(tmp_path / "0", "failed", {}))
+    assert not settle(study, lost, tmp_path / "1")
+    assert [trial.state for trial in points(study)] == [TrialState.RUNNING, TrialState.RUNNING]
+
+
+def test_a_search_does_not_choose_by_the_test(tmp_path):
+    study = study_in(tmp_path)
+    (trial,) = ask(study, LR, 1)
+    with pytest.raises(ValueError, match="0 had no validation, and a search cannot choose by the test: it needs call"):
+        settle(study, trial, record(tmp_path / "0", "finished", {}))
+    assert study.trials[0].state == TrialState.RUNNING
 
 
 def test_a_search_is_gone_on_with_only_when_asked_and_with_the_same_overrides(tmp_path):

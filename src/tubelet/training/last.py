@@ -144,10 +144,8 @@ def deciding(overrides: Iterable[str]) -> set[str]:
 
 
 def result_of(record: Mapping[str, Any]) -> float:
-    """The figure of a job for a sweep: that of its best validation, or its test where there was none.
-
-    nan where that is null in the record, as a loss over nothing is.
+    """The figure of a job for a sweep: that of its best validation. No number where it has none: nothing is to be
+    chosen by the test.
     """
-    best = list(record["best"].values())
-    figure = best[0] if best else record["test"]["top1"]
-    return math.nan if figure is None else figure
+    best = next(iter(record["best"].values()), None)
+    return math.nan if best is None else best

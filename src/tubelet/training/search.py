@@ -3,6 +3,7 @@
 A trial whose job failed or was ended stays open, and is run again in its own folder when the search goes on.
 """
 
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -131,12 +132,23 @@ def batches(trials: Iterable[FrozenTrial], size: int) -> Iterator[list[FrozenTri
         yield batch
 
 
-def tell(study: optuna.Study, trial: FrozenTrial, value: float, pruned: bool) -> None:
-    """A figure that is no number leaves the trial open."""
-    if pruned:
+def settle(study: optuna.Study, trial: FrozenTrial, run_dir: Path) -> bool:
+    """Tell the study what the record of a job says. False where the trial stays open: it failed or was ended.
+
+    Raises ValueError for a run without a validation.
+    """
+    file = run_dir / "metrics.json"
+    record = json.loads(file.read_text()) if file.exists() else {"status": "lost"}
+    if record["status"] == "finished" and not record["best"]:
+        raise ValueError(
+            f"{os.path.relpath(run_dir)} had no validation, and a search cannot choose by the test: it needs "
+            "callbacks.best, and a validation before the run ends"
+        )
+    if record["status"] == "pruned":
         study.tell(trial.number, state=TrialState.PRUNED)
-    elif math.isfinite(value):
-        study.tell(trial.number, value)
+    elif record["status"] == "finished":
+        study.tell(trial.number, *record["best"].values())
+    return record["status"] in ("finished", "pruned")
 
 
 def told(study: optuna.Study, folder: Path) -> Iterator[str]:
