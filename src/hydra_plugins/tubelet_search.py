@@ -76,12 +76,12 @@ class Search(Sweeper):
         kept = [override for override in fixed if override != LAST]
         study = search.open_study(folder, self.direction, self.seed, self.at_once, kept, LAST in fixed)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        results = [one for batch in self._batches(study, space) for one in self._run(study, batch, fixed)]
+        failed = [one for batch in self._batches(study, space) for one in self._run(study, batch, fixed)]
         for line in search.told(study, folder):
             log.info(line)
-        for result in results:
-            _ = result.return_value  # raises the error of a job that failed
-        return results
+        for result in failed:
+            _ = result.return_value  # raises its error
+        return failed
 
     def _batches(self, study: "optuna.Study", space: dict) -> Iterator[list["FrozenTrial"]]:
         """First the trials that are open, then new ones."""
@@ -97,11 +97,12 @@ class Search(Sweeper):
             yield from search.batches(asked, self.at_once)
 
     def _run(self, study: "optuna.Study", batch: list["FrozenTrial"], fixed: list[str]) -> list[JobReturn]:
+        """The jobs whose trials stay open."""
         from tubelet.training import search
 
         jobs = [[*fixed, *search.overrides(trial)] for trial in batch]
         self.validate_batch_is_legal(jobs)
         results = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
-        for trial in batch:
-            search.settle(study, trial, Path(self.config.hydra.sweep.dir, str(trial.number)))
-        return list(results)
+        folders = [Path(self.config.hydra.sweep.dir, str(trial.number)) for trial in batch]
+        settled = [search.settle(study, trial, folder) for trial, folder in zip(batch, folders, strict=True)]
+        return [result for result, done in zip(results, settled, strict=True) if not done]

@@ -1,5 +1,8 @@
 """What a run shows while it goes, and that it does not hold up a device for it."""
 
+import json
+import math
+
 import lightning as L
 import pytest
 import torch
@@ -12,8 +15,9 @@ from tubelet.evaluation.predictor import Predictor
 from tubelet.training import progress
 from tubelet.training.classifier import Classifier
 from tubelet.training.optim import Optim
-from tubelet.training.progress import Progress
+from tubelet.training.progress import Diverged, Progress, refuse_divergence
 from tubelet.training.quarantine import Quarantine
+from tubelet.training.record import recorded
 from tubelet.training.schedules import Cosine
 from tubelet.training.short_videos import ShortVideos
 from tubelet.video.annotations import Catalogue
@@ -129,3 +133,11 @@ def test_a_run_that_has_diverged_ends_with_what_may_help(fit, monkeypatch):
     with pytest.raises(ValueError, match=told):  # as soon as a loss is looked at
         fit(bar, lr=1e38)
     assert len(bar.losses) < STEPS
+
+
+def test_a_run_that_has_diverged_has_a_status_of_its_own(tmp_path):
+    with pytest.raises(Diverged), recorded(str(tmp_path)):
+        refuse_divergence(math.nan, 5)
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["status"] == "diverged"
+    assert record["error"].startswith("Diverged: the training loss is nan at step 5: the run has diverged; a smaller")

@@ -47,7 +47,7 @@ def test_a_search_that_goes_on_asks_for_other_points_in_folders_of_its_own(tmp_p
     assert [trial.number for trial in asked] == [4, 5, 6, 7]
     assert len({trial.params["optim.lr"] for trial in points(again)}) == 8
     lines = list(told(again, tmp_path))
-    assert lines[0].endswith("3 finished, 1 pruned, 4 failed")
+    assert lines[0].endswith("3 finished, 1 pruned, 0 diverged, 4 failed")
     assert lines[1].startswith("best: trial 3, 0.6250 with optim.lr=")
 
 
@@ -68,6 +68,17 @@ def test_a_trial_that_failed_or_was_lost_stays_open(tmp_path):
     assert not settle(study, failed, record(tmp_path / "0", "failed", {}))
     assert not settle(study, lost, tmp_path / "1")
     assert [trial.state for trial in points(study)] == [TrialState.RUNNING, TrialState.RUNNING]
+
+
+def test_a_trial_that_diverged_is_a_result_worse_than_the_others(tmp_path):
+    study = study_in(tmp_path)
+    diverged, at_the_end, finished = ask(study, LR, 3)
+    assert settle(study, diverged, record(tmp_path / "0", "diverged", {}))
+    assert settle(study, at_the_end, record(tmp_path / "1", "finished", {"val/loss": None}))
+    assert settle(study, finished, record(tmp_path / "2", "finished", {"val/loss": -7.0}))
+    assert [trial.state for trial in points(study)] == [TrialState.PRUNED, TrialState.PRUNED, TrialState.COMPLETE]
+    assert next(told(study, tmp_path)).endswith("1 finished, 0 pruned, 2 diverged, 0 failed")
+    assert study.best_trial.number == 2
 
 
 def test_a_search_does_not_choose_by_the_test(tmp_path):

@@ -21,10 +21,14 @@ def say(trainer: L.Trainer, line: str) -> None:
         log.info(line)
 
 
+class Diverged(ValueError):
+    """No weight of the run will ever be a number again."""
+
+
 def refuse_divergence(loss: float, step: int) -> None:
-    """Raises ValueError for a loss that is no finite number: no weight would ever be one again."""
+    """Raises Diverged for a loss that is no finite number."""
     if not math.isfinite(loss):
-        raise ValueError(
+        raise Diverged(
             f"the training loss is {loss} at step {step}: the run has diverged; a smaller optim.lr, a longer "
             "optim.warmup_epochs or optim.clip_norm=1 may help, and trainer.detect_anomaly=true says where it began"
         )
@@ -54,15 +58,20 @@ class Progress(L.Callback):
         if trainer.progress_bar_callback is not None and now - self._told > SECONDS_BETWEEN_LOSSES:
             self._told = now
             loss = trainer.callback_metrics["train/loss"].cpu()
-            refuse_divergence(float(loss), trainer.global_step)
+            self._refuse_divergence(trainer, float(loss))
             module.log("loss", loss, prog_bar=True, logger=False)
         if trainer.progress_bar_callback is None and now - self._told > SECONDS_BETWEEN_LINES:
             self._told = now
             speed = self._epoch_clips / (now - self._epoch_started)
             loss = float(trainer.callback_metrics["train/loss"])
-            refuse_divergence(loss, trainer.global_step)
+            self._refuse_divergence(trainer, loss)
             step = f"batch {batch_idx + 1}/{trainer.num_training_batches}"
             say(trainer, f"  {self._epoch(trainer)}  {step}  loss {loss:.3f}  {speed:.0f} clips/s")
+
+    def _refuse_divergence(self, trainer: L.Trainer, loss: float) -> None:
+        """Of rank 0 alone: it would tell of a broken connection where another rank had ended before it."""
+        if trainer.is_global_zero:
+            refuse_divergence(loss, trainer.global_step)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from tubelet.training.explain import root
 from tubelet.training.json_files import read_json, write_json, write_whole
+from tubelet.training.progress import Diverged
 from tubelet.training.ranks import is_first_rank
 
 PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", "torchmetrics", "numpy")
@@ -44,7 +45,7 @@ def write_failed(run_dir: Path, error: str) -> None:
 
 @contextmanager
 def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
-    """The content of `run_dir`/metrics.json, to be filled in; `status` becomes finished, failed or interrupted.
+    """The content of `run_dir`/metrics.json, to be filled in; `status` becomes finished, failed, diverged, interrupted.
 
     A job that sets it, to pruned, keeps it.
 
@@ -72,7 +73,8 @@ def ended_by(error: BaseException) -> dict[str, str]:
     """What the record of a job says of it."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return {"status": "interrupted"}
-    return {"status": "failed", "error": f"{type(root(error)).__name__}: {root(error)}"}
+    status = "diverged" if isinstance(root(error), Diverged) else "failed"
+    return {"status": status, "error": f"{type(root(error)).__name__}: {root(error)}"}
 
 
 def signal_behind(error: BaseException | None) -> int:

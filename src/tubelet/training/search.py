@@ -1,6 +1,7 @@
 """A search by Optuna over overrides. Its study is one file in the folder of the sweep, with which it can go on.
 
-A trial whose job failed or was ended stays open, and is run again in its own folder when the search goes on.
+A trial whose job failed or was ended stays open, and is run again in its own folder when the search goes on. One that
+diverged would do so again, and is closed.
 """
 
 import json
@@ -23,6 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 JOURNAL, NAME = "search.journal", "search"
+DIVERGED = "diverged"  # the status of such a run, and what tells its trial from those that were pruned
 REPEATS = 3  # points in a row that the sampler proposes again, after which one that was not tried is drawn
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -135,27 +137,32 @@ def batches(trials: Iterable[FrozenTrial], size: int) -> Iterator[list[FrozenTri
 def settle(study: optuna.Study, trial: FrozenTrial, run_dir: Path) -> bool:
     """Tell the study what the record of a job says. False where the trial stays open: it failed or was ended.
 
+    For the sampler, what was pruned or has diverged is worse than all that finished.
     Raises ValueError for a run without a validation.
     """
     file = run_dir / "metrics.json"
     record = json.loads(file.read_text()) if file.exists() else {"status": "lost"}
-    if record["status"] == "finished" and not record["best"]:
+    status, best = record["status"], list(record.get("best", {}).values())
+    if status == "finished" and not best:
         raise ValueError(
             f"{os.path.relpath(run_dir)} had no validation, and a search cannot choose by the test: it needs "
             "callbacks.best, and a validation before the run ends"
         )
-    if record["status"] == "pruned":
+    if status == "finished" and best[0] is not None:
+        study.tell(trial.number, best[0])
+    elif status in ("finished", "pruned", DIVERGED):  # finished with a figure that is no number: diverged at its end
+        optuna.trial.Trial(study, trial._trial_id).set_user_attr(DIVERGED, status != "pruned")
         study.tell(trial.number, state=TrialState.PRUNED)
-    elif record["status"] == "finished":
-        study.tell(trial.number, *record["best"].values())
-    return record["status"] in ("finished", "pruned")
+    return status in ("finished", "pruned", DIVERGED)
 
 
 def told(study: optuna.Study, folder: Path) -> Iterator[str]:
     """What came of it so far, in lines."""
     trials = points(study)
     num = {state: sum(trial.state == state for trial in trials) for state in TrialState}
-    counts = f"{num[TrialState.COMPLETE]} finished, {num[TrialState.PRUNED]} pruned, {num[TrialState.RUNNING]} failed"
+    diverged = sum(trial.user_attrs.get(DIVERGED, False) for trial in trials if trial.state == TrialState.PRUNED)
+    counts = f"{num[TrialState.COMPLETE]} finished, {num[TrialState.PRUNED] - diverged} pruned, {diverged} diverged"
+    counts += f", {num[TrialState.RUNNING]} failed"
     yield f"search: {len(trials)} trials in {os.path.relpath(folder)}: {counts}"
     if num[TrialState.COMPLETE]:
         best = study.best_trial
