@@ -22,8 +22,8 @@ def parsed(override):
     return distribution(OverridesParser.create().parse_override(override))
 
 
-def study_in(folder, fixed=("seed=3",), go_on=False):
-    return open_study(folder, "maximize", seed=5, at_once=1, fixed=list(fixed), go_on=go_on)
+def study_in(folder, space=LR, fixed=("seed=3",), go_on=False):
+    return open_study(folder, space, "maximize", seed=5, at_once=1, fixed=list(fixed), go_on=go_on)
 
 
 def test_the_space_is_written_in_hydras_words():
@@ -97,6 +97,18 @@ def test_a_search_is_gone_on_with_only_when_asked_and_with_the_same_overrides(tm
         study_in(tmp_path, fixed=["seed=4"], go_on=True)
 
 
+def test_a_search_goes_on_in_the_space_that_it_had(tmp_path):
+    whole = LR | {"model.depth": IntDistribution(1, 8), "optim": CategoricalDistribution(["adamw", "sgd"])}
+    ask(study_in(tmp_path, whole), whole, 1)
+    study_in(tmp_path, whole, go_on=True)
+    with pytest.raises(ValueError, match=r"model.depth had IntDistribution\(.*high=8.*\) in the search in .*high=9"):
+        study_in(tmp_path, whole | {"model.depth": IntDistribution(1, 9)}, go_on=True)
+    with pytest.raises(ValueError, match=r"model.depth had IntDistribution.*this one has no values to search"):
+        study_in(tmp_path, LR, go_on=True)
+    with pytest.raises(ValueError, match=r"seed had no values to search in .*this one has IntDistribution"):
+        study_in(tmp_path, whole | {"seed": IntDistribution(0, 4)}, go_on=True)
+
+
 @pytest.mark.parametrize(
     ("space", "num"),
     [
@@ -106,7 +118,7 @@ def test_a_search_is_gone_on_with_only_when_asked_and_with_the_same_overrides(tm
     ],
 )
 def test_a_search_tries_every_point_of_a_small_space_once_and_then_ends(tmp_path, space, num):
-    study = study_in(tmp_path)
+    study = study_in(tmp_path, space)
     for _ in range(num):
         (trial,) = ask(study, space, 1)
         study.tell(trial.number, float(trial.params["a"] in ("v", 1)))  # a favourite, to which the sampler comes back
@@ -115,7 +127,8 @@ def test_a_search_tries_every_point_of_a_small_space_once_and_then_ends(tmp_path
 
 
 def test_trials_that_run_side_by_side_are_at_different_points(tmp_path):
-    asked = ask(study_in(tmp_path), {"a": IntDistribution(1, 13)}, 15)
+    space = {"a": IntDistribution(1, 13)}
+    asked = ask(study_in(tmp_path, space), space, 15)
     assert sorted(trial.params["a"] for trial in asked) == list(range(1, 14))
 
 

@@ -18,6 +18,8 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
 )
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -26,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 JOURNAL, NAME = "search.journal", "search"
 DIVERGED = "diverged"  # the status of such a run, and what tells its trial from those that were pruned
 REPEATS = 3  # points in a row that the sampler proposes again, after which one that was not tried is drawn
+Space = Mapping[str, BaseDistribution]  # by the key of an override
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -49,7 +52,9 @@ def distribution(override: Override) -> BaseDistribution:
     return IntDistribution(values[0], values[-1], log=log, step=values[1] - values[0] if len(values) > 1 else 1)
 
 
-def open_study(folder: Path, direction: str, seed: int, at_once: int, fixed: list[str], go_on: bool) -> optuna.Study:
+def open_study(
+    folder: Path, space: Space, direction: str, seed: int, at_once: int, fixed: list[str], go_on: bool
+) -> optuna.Study:
     """The study of this folder. Each part of a search draws from a seed of its own, and so no points twice.
 
     direction: maximize or minimize; at_once: trials that run side by side; fixed: the overrides of all jobs
@@ -60,6 +65,20 @@ def open_study(folder: Path, direction: str, seed: int, at_once: int, fixed: lis
         raise ValueError(f"{folder / JOURNAL} is of an earlier search; ckpt=last goes on with it")
     study = optuna.create_study(storage=_storage(folder), study_name=NAME, direction=direction, load_if_exists=True)
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=at_once > 1)
+    if there:
+        _check_same(study, folder, space, direction, fixed)
+    study.set_user_attr("space", {key: distribution_to_json(of) for key, of in space.items()})
+    study.set_user_attr("fixed", fixed)
+    return study
+
+
+def _check_same(study: optuna.Study, folder: Path, space: Space, direction: str, fixed: list[str]) -> None:
+    """Raises ValueError where the search would go on as another one."""
+    before = {key: json_to_distribution(of) for key, of in study.user_attrs.get("space", {}).items()}
+    for key in sorted({*before, *space}) if before else ():  # a search that was killed at its start has noted nothing
+        if before.get(key) != space.get(key):
+            had, has = (of.get(key, "no values to search") for of in (before, space))
+            raise ValueError(f"ckpt=last: {key} had {had} in the search in {folder}, this one has {has}")
     then = study.user_attrs.get("fixed", fixed)
     if then != fixed:
         raise ValueError(f"ckpt=last: the search in {folder} had {then}, this one has {fixed}")
@@ -67,8 +86,6 @@ def open_study(folder: Path, direction: str, seed: int, at_once: int, fixed: lis
         raise ValueError(
             f"hydra.sweeper.direction={direction}, but the search in {folder} was to {study.direction.name}"
         )
-    study.set_user_attr("fixed", fixed)
-    return study
 
 
 def _storage(folder: Path) -> JournalStorage:
@@ -80,7 +97,7 @@ def points(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.trials if trial.state != TrialState.FAIL]
 
 
-def ask(study: optuna.Study, space: Mapping[str, BaseDistribution], count: int) -> list[FrozenTrial]:
+def ask(study: optuna.Study, space: Space, count: int) -> list[FrozenTrial]:
     """So many trials at new points; fewer where the space has no more."""
     asked: list[FrozenTrial] = []
     while len(asked) < count and len(points(study)) < num_points(space):
@@ -88,7 +105,7 @@ def ask(study: optuna.Study, space: Mapping[str, BaseDistribution], count: int) 
     return asked
 
 
-def num_points(space: Mapping[str, BaseDistribution]) -> float:
+def num_points(space: Space) -> float:
     return math.prod(_num_values(one) for one in space.values())
 
 
@@ -100,7 +117,7 @@ def _num_values(of: BaseDistribution) -> float:
     return 1 if of.single() else math.inf
 
 
-def _proposed(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> FrozenTrial | None:
+def _proposed(study: optuna.Study, space: Space) -> FrozenTrial | None:
     """Where the sampler expects most. It learns nothing from having been there, and may propose a point for ever."""
     for _ in range(REPEATS):
         trial = study.ask(dict(space))
@@ -111,7 +128,7 @@ def _proposed(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> Fro
     return None
 
 
-def _drawn(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> FrozenTrial:
+def _drawn(study: optuna.Study, space: Space) -> FrozenTrial:
     """Any point that was not tried, of which there must be one."""
     tried = points(study)
     draw = partial(optuna.samplers.RandomSampler(len(study.trials)).sample_independent, study, tried[0])
