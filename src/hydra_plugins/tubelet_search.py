@@ -30,7 +30,6 @@ ConfigStore.instance().store(
         "trials": 20,
         "at_once": 1,
         "seed": 0,
-        "direction": "maximize",
         "params": {},
     },
 )
@@ -43,11 +42,10 @@ class Search(Sweeper):
     params: what is searched, by key, in Hydra's words for sweeps; a value on the command line replaces it
     """
 
-    def __init__(self, params: dict[str, str], trials: int, at_once: int, seed: int, direction: str):
+    def __init__(self, params: dict[str, str], trials: int, at_once: int, seed: int):
         if trials < 1 or at_once < 1:
             raise ValueError(f"hydra.sweeper: trials={trials} and at_once={at_once} must be at least 1")
-        self.params, self.trials, self.at_once = params, trials, at_once
-        self.seed, self.direction = seed, direction
+        self.params, self.trials, self.at_once, self.seed = params, trials, at_once, seed
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config, self.task_function = hydra_context, config, task_function
@@ -71,10 +69,11 @@ class Search(Sweeper):
             )
         if self.config.dry_run:
             raise ValueError("dry_run=true: a search has no figures of it to choose by; try one run, without sweep=")
+        direction = search.direction(OmegaConf.select(self.config, "callbacks.best.mode"))
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         kept = [override for override in fixed if override != LAST]
-        study = search.open_study(folder, space, self.direction, self.seed, self.at_once, kept, LAST in fixed)
+        study = search.open_study(folder, space, direction, self.seed, self.at_once, kept, LAST in fixed)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         failed = [one for batch in self._batches(study, space) for one in self._run(study, batch, fixed)]
         for line in search.told(study, folder):

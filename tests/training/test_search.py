@@ -11,8 +11,9 @@ optuna = pytest.importorskip("optuna")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
 
+from tubelet.training.launch import compose_config  # noqa: E402
 from tubelet.training.pruning import Pruning  # noqa: E402
-from tubelet.training.search import ask, batches, distribution, open_study, points, report, settle, told  # noqa: E402
+from tubelet.training.search import ask, batches, direction, distribution, open_study, points, report, settle, told  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 LR = {"optim.lr": FloatDistribution(1e-5, 1e-2, log=True)}
@@ -124,6 +125,17 @@ def test_a_search_tries_every_point_of_a_small_space_once_and_then_ends(tmp_path
         study.tell(trial.number, float(trial.params["a"] in ("v", 1)))  # a favourite, to which the sampler comes back
     assert ask(study, space, 2) == []
     assert len({tuple(trial.params.items()) for trial in points(study)}) == len(points(study)) == num
+
+
+def test_the_best_trial_is_the_best_as_the_checkpoint_says(tmp_path):
+    assert (direction("max"), direction("min")) == ("maximize", "minimize")
+    with pytest.raises(ValueError, match=r"callbacks.best.mode=None: a search chooses by callbacks.best, whose mode"):
+        direction(None)
+    cfg = compose_config("train", ["sweep=optuna_lr", "callbacks.best.monitor=val/loss", "callbacks.best.mode=min"])
+    assert cfg.callbacks.prune.monitor == "val/loss"
+    study_in(tmp_path)
+    with pytest.raises(ValueError, match=r"callbacks.best.mode: the search in .* was to maximize"):
+        open_study(tmp_path, LR, "minimize", seed=5, at_once=1, fixed=["seed=3"], go_on=True)
 
 
 def test_trials_that_run_side_by_side_are_at_different_points(tmp_path):

@@ -52,6 +52,14 @@ def distribution(override: Override) -> BaseDistribution:
     return IntDistribution(values[0], values[-1], log=log, step=values[1] - values[0] if len(values) > 1 else 1)
 
 
+def direction(mode: str | None) -> str:
+    """From that of the checkpoint of the best validation, by which a search chooses."""
+    directions = {"max": "maximize", "min": "minimize"}
+    if mode not in directions:
+        raise ValueError(f"callbacks.best.mode={mode}: a search chooses by callbacks.best, whose mode is max or min")
+    return directions[mode]
+
+
 def open_study(
     folder: Path, space: Space, direction: str, seed: int, at_once: int, fixed: list[str], go_on: bool
 ) -> optuna.Study:
@@ -83,9 +91,7 @@ def _check_same(study: optuna.Study, folder: Path, space: Space, direction: str,
     if then != fixed:
         raise ValueError(f"ckpt=last: the search in {folder} had {then}, this one has {fixed}")
     if study.direction.name.lower() != direction:
-        raise ValueError(
-            f"hydra.sweeper.direction={direction}, but the search in {folder} was to {study.direction.name}"
-        )
+        raise ValueError(f"callbacks.best.mode: the search in {folder} was to {study.direction.name.lower()}")
 
 
 def _storage(folder: Path) -> JournalStorage:
