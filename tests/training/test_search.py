@@ -9,7 +9,7 @@ from hydra.core.plugins import Plugins
 optuna = pytest.importorskip("optuna")
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
-from optuna.trial import TrialState  # noqa: E402
+from optuna.trial import TrialState, create_trial  # noqa: E402
 
 from tubelet.training.launch import compose_config  # noqa: E402
 from tubelet.training.pruning import Pruning  # noqa: E402
@@ -61,6 +61,16 @@ def record(run_dir, status, best):
 def report_once(folder):
     report(folder, 1, 1, 0.25, optuna.pruners.NopPruner())
     return True
+
+
+def test_a_trial_that_was_being_asked_for_at_a_kill_is_not_run(tmp_path):
+    space = {"optim.lr": LR["optim.lr"], "a": IntDistribution(1, 3)}
+    study = study_in(tmp_path, space)
+    first, second = ask(study, space, 2)
+    for params in (second.params, {"a": 2}):  # an earlier point; not all values
+        distributions = {key: space[key] for key in params}
+        study.add_trial(create_trial(state=TrialState.RUNNING, params=params, distributions=distributions))
+    assert [trial.number for trial in points(study_in(tmp_path, space, go_on=True))] == [first.number, second.number]
 
 
 def test_a_trial_that_failed_or_was_lost_stays_open(tmp_path):

@@ -75,6 +75,7 @@ def open_study(
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=at_once > 1)
     if there:
         _check_same(study, folder, space, direction, fixed)
+        _close_left_over(study, space)
     study.set_user_attr("space", {key: distribution_to_json(of) for key, of in space.items()})
     study.set_user_attr("fixed", fixed)
     return study
@@ -94,12 +95,21 @@ def _check_same(study: optuna.Study, folder: Path, space: Space, direction: str,
         raise ValueError(f"callbacks.best.mode: the search in {folder} was to {study.direction.name.lower()}")
 
 
+def _close_left_over(study: optuna.Study, space: Space) -> None:
+    """Trials that a kill left while they were asked for: without all their values, or at a point of an earlier one."""
+    trials = study.trials
+    for trial in trials:
+        repeats = any(trial.params == earlier.params for earlier in trials[: trial.number])
+        if trial.state == TrialState.RUNNING and (repeats or trial.params.keys() != space.keys()):
+            study.tell(trial.number, state=TrialState.FAIL)
+
+
 def _storage(folder: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
 
 
 def points(study: optuna.Study) -> list[FrozenTrial]:
-    """All trials but those that would have repeated an earlier one, which alone are marked as failed."""
+    """All trials but those that were never to be run: they alone are marked as failed."""
     return [trial for trial in study.trials if trial.state != TrialState.FAIL]
 
 
