@@ -108,6 +108,20 @@ def test_a_search_is_gone_on_with_only_when_asked_and_with_the_same_overrides(tm
         study_in(tmp_path, fixed=["seed=4"], go_on=True)
 
 
+def test_a_search_goes_on_after_a_torn_line_and_names_a_damaged_journal(tmp_path, caplog):
+    first, _ = ask(study_in(tmp_path), LR, 2)
+    journal = tmp_path / "search.journal"
+    journal.write_bytes(journal.read_bytes()[:-15])  # of the second trial's value
+    study = study_in(tmp_path, go_on=True)
+    assert "search.journal: its last line was not written whole; goes on without it" in caplog.text
+    assert [trial.params for trial in points(study)] == [first.params]
+    ask(study, LR, 1)
+    assert len(points(study_in(tmp_path, go_on=True))) == 2
+    journal.write_bytes(journal.read_bytes().replace(b"\n", b"x\n", 2))
+    with pytest.raises(ValueError, match=r"search.journal is damaged, and the search cannot go on: Extra data"):
+        study_in(tmp_path, go_on=True)
+
+
 def test_a_search_goes_on_in_the_space_that_it_had(tmp_path):
     whole = LR | {"model.depth": IntDistribution(1, 8), "optim": CategoricalDistribution(["adamw", "sgd"])}
     ask(study_in(tmp_path, whole), whole, 1)

@@ -5,6 +5,7 @@ diverged would do so again, and is closed.
 """
 
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 JOURNAL, NAME = "search.journal", "search"
 DIVERGED = "diverged"  # the status of such a run, and what tells its trial from those that were pruned
 REPEATS = 3  # points in a row that the sampler proposes again, after which one that was not tried is drawn
+log = logging.getLogger(__name__)
 Space = Mapping[str, BaseDistribution]  # by the key of an override
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -71,7 +73,9 @@ def open_study(
     there = (folder / JOURNAL).exists()
     if there and not go_on:
         raise ValueError(f"{folder / JOURNAL} is of an earlier search; ckpt=last goes on with it")
-    study = optuna.create_study(storage=_storage(folder), study_name=NAME, direction=direction, load_if_exists=True)
+    if there:
+        _cut_torn_line(folder / JOURNAL)
+    study = _load(folder, direction)
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), constant_liar=at_once > 1)
     if there:
         _check_same(study, folder, space, direction, fixed)
@@ -79,6 +83,22 @@ def open_study(
     study.set_user_attr("space", {key: distribution_to_json(of) for key, of in space.items()})
     study.set_user_attr("fixed", fixed)
     return study
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """What a crash of the machine left of a last line. The next one would be written behind it, and none read again."""
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        log.warning("%s: its last line was not written whole; goes on without it", journal)
+        os.truncate(journal, len(whole))
+
+
+def _load(folder: Path, direction: str) -> optuna.Study:
+    try:
+        return optuna.create_study(storage=_storage(folder), study_name=NAME, direction=direction, load_if_exists=True)
+    except ValueError as error:  # of a line that is no JSON
+        raise ValueError(f"{folder / JOURNAL} is damaged, and the search cannot go on: {error}") from error
 
 
 def _check_same(study: optuna.Study, folder: Path, space: Space, direction: str, fixed: list[str]) -> None:
