@@ -12,7 +12,6 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial  # noqa: E402
 
 from tubelet.training.launch import compose_config  # noqa: E402
-from tubelet.training.pruning import Pruning  # noqa: E402
 from tubelet.training.search import ask, batches, direction, distribution, open_study, points, report, settle, told  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -172,24 +171,6 @@ def test_a_launch_has_trials_that_follow_each_other(tmp_path):
     trials = ask(study_in(tmp_path), LR, 7)
     chosen = [trial for trial in trials if trial.number != 2]
     assert [[trial.number for trial in batch] for batch in batches(chosen, 3)] == [[0, 1], [3, 4, 5], [6]]
-
-
-def test_a_trial_worse_than_the_median_of_finished_ones_is_ended(tmp_path):
-    study = study_in(tmp_path)
-    ask(study, LR, 4)
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1)
-    for number, value in enumerate((0.2, 0.4, 0.6)):
-        assert not report(tmp_path, number, 1, value, pruner)
-        study.tell(number, value)
-    assert report(tmp_path, 3, 1, 0.3, pruner)  # the median is 0.4
-    assert study.trials[3].state == TrialState.RUNNING
-    assert report(tmp_path, 3, 1, 0.9, pruner)  # of a resumed run: the first figure stays
-    assert study.trials[3].intermediate_values == {1: 0.3}
-
-
-def test_pruning_is_for_the_jobs_of_a_search(tmp_path):
-    with pytest.raises(ValueError, match=r"callbacks.prune is for the jobs of a search, such as sweep=optuna_lr"):
-        Pruning(str(tmp_path / "0"), "val/top1", startup_trials=1, warmup=0)
 
 
 def test_hydra_finds_the_sweeper():

@@ -31,8 +31,7 @@ class Pruning(L.Callback):
             return
         self.validations += 1
         bad = trainer.is_global_zero and self._is_bad(trainer.callback_metrics[self.monitor].item())
-        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs  # nothing to save
-        if trainer.strategy.broadcast(bad) and not last:  # all ranks stop, or none
+        if trainer.strategy.broadcast(bad) and not _trained(trainer):  # all ranks stop, or none
             self.pruned = trainer.should_stop = True
 
     def _is_bad(self, value: float) -> bool:
@@ -48,3 +47,9 @@ class Pruning(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.validations = state_dict["validations"]
+
+
+def _trained(trainer: L.Trainer) -> bool:
+    """Whether no step is left, and so only the test would be saved, whose figures such a trial deserves."""
+    last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+    return trainer.global_step == trainer.max_steps or (last_epoch and trainer.is_last_batch)
