@@ -72,8 +72,7 @@ class Search(Sweeper):
         direction = search.direction(OmegaConf.select(self.config, "callbacks.best.mode"))
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        kept = [override for override in fixed if override != LAST]
-        study = search.open_study(folder, space, direction, self.seed, self.at_once, kept, LAST in fixed)
+        study = search.open_study(folder, space, direction, self.seed, self.at_once, fixed, LAST in fixed)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         failed = [one for batch in self._batches(study, space) for one in self._run(study, batch, fixed)]
         for line in search.told(study, folder):

@@ -107,6 +107,15 @@ def test_a_search_is_gone_on_with_only_when_asked_and_with_the_same_overrides(tm
         study_in(tmp_path, fixed=["seed=4"], go_on=True)
 
 
+def test_a_search_goes_on_with_the_same_words_in_another_order_and_run_in_another_way(tmp_path):
+    study_in(tmp_path, fixed=["seed=3", "experiment=demo", "data.num_workers=2", "launcher=submitit_local"])
+    study_in(
+        tmp_path, fixed=["ckpt=last", "data.root=x", "++data.reader=pyav", "experiment=demo", "seed=3"], go_on=True
+    )
+    with pytest.raises(ValueError, match=r"had \[\], this one has \['data.fraction=0.5'\]"):
+        study_in(tmp_path, fixed=["experiment=demo", "data.fraction=0.5", "seed=3"], go_on=True)
+
+
 def test_a_search_goes_on_after_a_torn_line_and_names_a_damaged_journal(tmp_path, caplog):
     first, _ = ask(study_in(tmp_path), LR, 2)
     journal = tmp_path / "search.journal"

@@ -26,6 +26,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from tubelet.training.last import deciding
+
 JOURNAL, NAME = "search.journal", "search"
 DIVERGED = "diverged"  # the status of such a run, and what tells its trial from those that were pruned
 REPEATS = 3  # points in a row that the sampler proposes again, after which one that was not tried is drawn
@@ -67,7 +69,8 @@ def open_study(
 ) -> optuna.Study:
     """The study of this folder. Each part of a search draws from a seed of its own, and so no points twice.
 
-    direction: maximize or minimize; at_once: trials that run side by side; fixed: the overrides of all jobs
+    direction: maximize or minimize; at_once: trials that run side by side; fixed: the overrides of all jobs; when it
+    goes on, those that decide a result must be the same
     Raises ValueError where there is a study of something else, or one that nobody asked to go on with.
     """
     there = (folder / JOURNAL).exists()
@@ -81,7 +84,7 @@ def open_study(
         _check_same(study, folder, space, direction, fixed)
         _close_left_over(study, space)
     study.set_user_attr("space", {key: distribution_to_json(of) for key, of in space.items()})
-    study.set_user_attr("fixed", fixed)
+    study.set_user_attr("fixed", sorted(deciding(fixed)))
     return study
 
 
@@ -108,9 +111,11 @@ def _check_same(study: optuna.Study, folder: Path, space: Space, direction: str,
         if before.get(key) != space.get(key):
             had, has = (of.get(key, "no values to search") for of in (before, space))
             raise ValueError(f"ckpt=last: {key} had {had} in the search in {folder}, this one has {has}")
-    then = study.user_attrs.get("fixed", fixed)
-    if then != fixed:
-        raise ValueError(f"ckpt=last: the search in {folder} had {then}, this one has {fixed}")
+    then, now = (deciding(job) for job in (study.user_attrs.get("fixed", fixed), fixed))
+    if then != now:
+        raise ValueError(
+            f"ckpt=last: the search in {folder} had {sorted(then - now)}, this one has {sorted(now - then)}"
+        )
     if study.direction.name.lower() != direction:
         raise ValueError(f"callbacks.best.mode: the search in {folder} was to {study.direction.name.lower()}")
 
