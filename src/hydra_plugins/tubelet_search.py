@@ -55,7 +55,7 @@ class Search(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         try:
-            from tubelet.training import search
+            from tubelet.training import journal, search
         except ImportError as error:
             raise ValueError(f"a search needs Optuna: pip install 'tubelet[search]' ({error})") from error
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
@@ -72,10 +72,10 @@ class Search(Sweeper):
         direction = search.direction(OmegaConf.select(self.config, "callbacks.best.mode"))
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        study = search.open_study(folder, space, direction, self.seed, self.at_once, fixed, LAST in fixed)
+        study = journal.open_study(folder, space, direction, self.seed, self.at_once, fixed, LAST in fixed)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         failed = [one for batch in self._batches(study, space) for one in self._run(study, batch, fixed)]
-        for line in search.told(study, folder):
+        for line in journal.told(study, folder):
             log.info(line)
         for result in failed:
             _ = result.return_value  # raises its error
@@ -96,11 +96,13 @@ class Search(Sweeper):
 
     def _run(self, study: "optuna.Study", batch: list["FrozenTrial"], fixed: list[str]) -> list[JobReturn]:
         """The jobs whose trials stay open."""
-        from tubelet.training import search
+        from tubelet.training import journal, search
 
         jobs = [[*fixed, *search.overrides(trial)] for trial in batch]
         self.validate_batch_is_legal(jobs)
         results = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
-        folders = [Path(self.config.hydra.sweep.dir, str(trial.number)) for trial in batch]
-        settled = [search.settle(study, trial, folder) for trial, folder in zip(batch, folders, strict=True)]
-        return [result for result, done in zip(results, settled, strict=True) if not done]
+        failed = []
+        for trial, job, result in zip(batch, jobs, results, strict=True):
+            if not journal.settle(study, trial, job, Path(self.config.hydra.sweep.dir, str(trial.number))):
+                failed.append(result)
+        return failed

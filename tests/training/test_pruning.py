@@ -11,8 +11,9 @@ optuna = pytest.importorskip("optuna")
 from optuna.distributions import FloatDistribution  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
 
+from tubelet.training.journal import open_study, report  # noqa: E402
 from tubelet.training.pruning import Pruning  # noqa: E402
-from tubelet.training.search import ask, open_study, report  # noqa: E402
+from tubelet.training.search import ask  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning counts workers, Optuna tells of what is new in it
 LR = {"optim.lr": FloatDistribution(1e-5, 1e-2, log=True)}

@@ -11,10 +11,12 @@ optuna = pytest.importorskip("optuna")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
 from optuna.trial import TrialState, create_trial  # noqa: E402
 
+from tubelet.training.journal import open_study, report, settle, told  # noqa: E402
 from tubelet.training.launch import compose_config  # noqa: E402
-from tubelet.training.search import ask, batches, direction, distribution, open_study, points, report, settle, told  # noqa: E402
+from tubelet.training.search import ask, batches, direction, distribution, points  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+JOB = ["seed=3", "optim.lr=0.5"]
 LR = {"optim.lr": FloatDistribution(1e-5, 1e-2, log=True)}
 
 
@@ -41,7 +43,7 @@ def test_a_search_that_goes_on_asks_for_other_points_in_folders_of_its_own(tmp_p
     for trial in ask(first, LR, 4):
         status = "pruned" if trial.number == 1 and report_once(tmp_path) else "finished"
         run_dir = record(tmp_path / str(trial.number), status, {"val/top1": 0.25 + trial.number / 8})
-        assert settle(first, trial, run_dir)
+        assert settle(first, trial, JOB, run_dir)
     again = study_in(tmp_path, go_on=True)
     asked = ask(again, LR, 4)
     assert [trial.number for trial in asked] == [4, 5, 6, 7]
@@ -53,7 +55,9 @@ def test_a_search_that_goes_on_asks_for_other_points_in_folders_of_its_own(tmp_p
 
 def record(run_dir, status, best):
     run_dir.mkdir()
-    (run_dir / "metrics.json").write_text(json.dumps({"status": status, "best": best, "test": {"top1": 0.75}}))
+    (run_dir / "metrics.json").write_text(
+        json.dumps({"status": status, "best": best, "overrides": JOB, "test": {"top1": 0.75}})
+    )
     return run_dir
 
 
@@ -75,17 +79,19 @@ def test_a_trial_that_was_being_asked_for_at_a_kill_is_not_run(tmp_path):
 def test_a_trial_that_failed_or_was_lost_stays_open(tmp_path):
     study = study_in(tmp_path)
     failed, lost = ask(study, LR, 2)
-    assert not settle(study, failed, record(tmp_path / "0", "failed", {}))
-    assert not settle(study, lost, tmp_path / "1")
+    assert not settle(study, failed, JOB, record(tmp_path / "0", "failed", {}))
+    assert not settle(study, lost, JOB, tmp_path / "1")
+    other = record(tmp_path / "2", "finished", {"val/top1": 0.5})  # what lay in the folder before the search
+    assert not settle(study, lost, ["seed=4", "optim.lr=0.5"], other)
     assert [trial.state for trial in points(study)] == [TrialState.RUNNING, TrialState.RUNNING]
 
 
 def test_a_trial_that_diverged_is_a_result_worse_than_the_others(tmp_path):
     study = study_in(tmp_path)
     diverged, at_the_end, finished = ask(study, LR, 3)
-    assert settle(study, diverged, record(tmp_path / "0", "diverged", {}))
-    assert settle(study, at_the_end, record(tmp_path / "1", "finished", {"val/loss": None}))
-    assert settle(study, finished, record(tmp_path / "2", "finished", {"val/loss": -7.0}))
+    assert settle(study, diverged, JOB, record(tmp_path / "0", "diverged", {}))
+    assert settle(study, at_the_end, JOB, record(tmp_path / "1", "finished", {"val/loss": None}))
+    assert settle(study, finished, JOB, record(tmp_path / "2", "finished", {"val/loss": -7.0}))
     assert [trial.state for trial in points(study)] == [TrialState.PRUNED, TrialState.PRUNED, TrialState.COMPLETE]
     assert next(told(study, tmp_path)).endswith("1 finished, 0 pruned, 2 diverged, 0 failed")
     assert study.best_trial.number == 2
@@ -95,7 +101,7 @@ def test_a_search_does_not_choose_by_the_test(tmp_path):
     study = study_in(tmp_path)
     (trial,) = ask(study, LR, 1)
     with pytest.raises(ValueError, match="0 had no validation, and a search cannot choose by the test: it needs call"):
-        settle(study, trial, record(tmp_path / "0", "finished", {}))
+        settle(study, trial, JOB, record(tmp_path / "0", "finished", {}))
     assert study.trials[0].state == TrialState.RUNNING
 
 

@@ -37,7 +37,7 @@ class Pruning(L.Callback):
     def _is_bad(self, value: float) -> bool:
         import optuna  # only a search needs it
 
-        from tubelet.training.search import report
+        from tubelet.training.journal import report
 
         pruner = optuna.pruners.MedianPruner(self.startup_trials, n_warmup_steps=self.warmup + 1)  # ours count from 1
         return report(self.folder, self.number, self.validations, value, pruner)
