@@ -1,11 +1,13 @@
-"""A callback for runs of the tests, which train.py imports by its name."""
+"""Callbacks for runs of the tests, which train.py imports by its name."""
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
 
 import lightning as L
+from torch import nn
 
 
 class EndAt(L.Callback):
@@ -20,7 +22,7 @@ class EndAt(L.Callback):
 
 
 class Trouble(L.Callback):
-    """After the first epoch of a job whose number is in the file `jobs`: crashes it, or kills it, as the file says.
+    """After the first epoch of a job whose number is in the file `jobs`: crash, kill or diverge, as the file says.
 
     jobs: JSON, such as {"1": "crash", "4": "kill"}
     """
@@ -34,3 +36,27 @@ class Trouble(L.Callback):
             raise RuntimeError("made to crash")
         if trainer.current_epoch == 1 and trouble == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if trainer.current_epoch == 1 and trouble == "diverge":
+            for parameter in module.parameters():
+                nn.init.constant_(parameter, math.nan)
+
+
+class Answers(L.Callback):
+    """Answers all videos of a validation rightly, and in the jobs whose numbers are in `wrong` wrongly."""
+
+    def __init__(self, wrong: list[int]):
+        self.wrong = wrong
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        index, label, failed, probabilities = module.answers.compute()
+        right = nn.functional.one_hot(label, probabilities.shape[1]).float()
+        wrong = int(Path(trainer.default_root_dir).name) in self.wrong
+        module.answers.reset()
+        module.answers.update(index, label, failed, right.roll(1, dims=1) if wrong else right)
+
+
+class NoteRate(L.Callback):
+    """Writes the learning rate of each rank into lr.<rank>."""
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        Path(trainer.default_root_dir, f"lr.{trainer.global_rank}").write_text(repr(module.optim.lr))

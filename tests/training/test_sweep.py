@@ -93,19 +93,6 @@ def test_a_sweep_outlives_a_crash_and_a_kill_and_goes_on_with_these_two_jobs(
     assert again[2] == finished
 
 
-def test_a_search_goes_on_in_its_folder_up_to_a_total_of_trials(motion_root, tmp_path, run_script):
-    pytest.importorskip("optuna")
-    prune = ["callbacks.prune.startup_trials=1", "callbacks.prune.warmup=0"]
-    command = ["sweep=optuna_lr", *SMALL, *prune, f"data.root={motion_root.parent / 'few'}", "hydra.sweep.dir=sweep"]
-    run_script("train.py", *command, "hydra.sweeper.trials=1", cwd=tmp_path)
-    process = run_script("train.py", *command, "hydra.sweeper.trials=2", "ckpt=last", cwd=tmp_path)
-    assert "search: 2 trials in sweep: " in process.stdout
-    assert "best: trial " in process.stdout
-    records = records_of(tmp_path / "sweep", 2)
-    assert all(record["status"] in ("finished", "pruned") for record in records)
-    assert len({next(o for o in record["overrides"] if o.startswith("optim.lr=")) for record in records}) == 2
-
-
 def test_a_killed_job_of_submitit_is_recorded_and_the_other_finishes(motion_root, tmp_path, run_script, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.getenv("PYTHONPATH")])]))
