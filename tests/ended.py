@@ -49,7 +49,7 @@ class Answers(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         index, label, failed, probabilities = module.answers.compute()
-        right = nn.functional.one_hot(label, probabilities.shape[1]).float()
+        right = nn.functional.one_hot(label, probabilities.shape[1]) * probabilities.sum(1, keepdim=True)  # 1, or NaN
         wrong = int(Path(trainer.default_root_dir).name) in self.wrong
         module.answers.reset()
         module.answers.update(index, label, failed, right.roll(1, dims=1) if wrong else right)

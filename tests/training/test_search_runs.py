@@ -42,6 +42,8 @@ def test_a_search_prunes_a_bad_trial_and_goes_on_with_neither_that_nor_a_diverge
     assert "search: 3 trials in sweep: 1 finished, 1 pruned, 1 diverged, 0 failed" in first.stdout
     records = [record_of(tmp_path / "sweep", job) for job in range(3)]
     assert [record["status"] for record in records] == ["finished", "pruned", "diverged"]
+    told = "Diverged: the answers of the validation are not finite numbers at step 2: the run has diverged; a smaller"
+    assert records[2]["error"].startswith(told)
     assert records[0]["best"] == {"val/top1": 1.0}
     assert ["test" in record for record in records] == [True, False, False]
     assert (tmp_path / "sweep/1/checkpoints/last.ckpt").exists()

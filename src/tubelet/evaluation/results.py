@@ -18,6 +18,10 @@ STATES = ("index", "label", "failed", "probabilities")
 FAILED = -1  # the prediction for a video that could not be read: never right
 
 
+class NotFinite(ValueError):
+    """Probabilities that are no numbers."""
+
+
 class Answers(Metric):
     """Collects (index, label, probabilities) of every video; `compute` gives them in the order of the index.
 
@@ -63,7 +67,7 @@ class Results:
 
     def __post_init__(self) -> None:
         if not self.probabilities.isfinite().all():
-            raise ValueError("the model's answers are not finite numbers; its weights or its precision are broken")
+            raise NotFinite("the model's answers are not finite numbers; its weights or its precision are broken")
 
     @property
     def ranked(self) -> Tensor:

@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from tubelet.evaluation.predictor import Predictor
-from tubelet.evaluation.results import Answers, Results
+from tubelet.evaluation.results import Answers, NotFinite, Results
 from tubelet.training.groups import train_only
 from tubelet.training.optim import Optim
-from tubelet.training.progress import refuse_divergence
+from tubelet.training.progress import diverged, refuse_divergence
 from tubelet.training.quarantine import Failure, Quarantine, failure_of
 from tubelet.video.batches import BatchDraw, augmented, first_views_first
 from tubelet.video.failures import error_of, nothing_read
@@ -165,6 +165,14 @@ class Classifier(Evaluator):
         self.share_failures()
         refuse_divergence(float(self.train_loss.compute()), self.trainer.global_step)
         self.log("train/loss_epoch", self.train_loss)
+
+    def on_validation_epoch_end(self) -> None:
+        try:
+            super().on_validation_epoch_end()
+        except NotFinite as error:
+            if self.trainer.sanity_checking:  # of weights that nothing has trained
+                raise
+            raise diverged("the answers of the validation are not finite numbers", self.trainer.global_step) from error
 
     def configure_optimizers(self) -> dict:
         fused = self.device.type == "cuda" and not self._scales

@@ -25,13 +25,18 @@ class Diverged(ValueError):
     """No weight of the run will ever be a number again."""
 
 
+def diverged(what: str, step: int) -> Diverged:
+    """The error to raise. what: was found at this optimiser step, a clause"""
+    return Diverged(
+        f"{what} at step {step}: the run has diverged; a smaller optim.lr, a longer "
+        "optim.warmup_epochs or optim.clip_norm=1 may help, and trainer.detect_anomaly=true says where it began"
+    )
+
+
 def refuse_divergence(loss: float, step: int) -> None:
     """Raises Diverged for a loss that is no finite number."""
     if not math.isfinite(loss):
-        raise Diverged(
-            f"the training loss is {loss} at step {step}: the run has diverged; a smaller optim.lr, a longer "
-            "optim.warmup_epochs or optim.clip_norm=1 may help, and trainer.detect_anomaly=true says where it began"
-        )
+        raise diverged(f"the training loss is {loss}", step)
 
 
 class Progress(L.Callback):
