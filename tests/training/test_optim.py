@@ -161,3 +161,17 @@ def test_accumulation_follows_from_total_batch():
 def test_a_total_batch_that_does_not_divide_is_an_error_with_what_does(total_batch, devices, repeats, told):
     with pytest.raises(ValueError, match=f"optim.total_batch={total_batch} is not a multiple of .*=8 {told}$"):
         accumulation(total_batch, batch_size=8, devices=devices, repeats=repeats)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lr", float("nan")), ("lr", float("inf")), ("lr", 0.0), ("warmup_lr", -1.0), ("clip_norm", -0.5)],
+)
+def test_a_value_that_no_training_can_have_names_its_key(name, value):
+    with pytest.raises(ValueError, match=rf"optim\.{name}={value} is not a number "):
+        optim(**{name: value})
+
+
+def test_a_label_smoothing_of_one_or_more_names_its_key():
+    with pytest.raises(ValueError, match=r"optim\.label_smoothing=1\.5 is not from 0 to below 1"):
+        optim(label_smoothing=1.5)

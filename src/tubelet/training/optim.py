@@ -1,5 +1,6 @@
 """How weights are updated: the learning rate and its schedule, what decays, and what the batch is."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from torch import nn
@@ -47,10 +48,14 @@ class Optim:
     ):
         above_zero = {"lr": lr, "total_batch": total_batch, "layer_decay": layer_decay}
         above_zero |= {k: v for k, v in {"clip_norm": clip_norm, "base_batch": base_batch}.items() if v is not None}
-        from_zero = {"weight_decay": weight_decay, "warmup_epochs": warmup_epochs, "label_smoothing": label_smoothing}
+        from_zero = {"weight_decay": weight_decay, "warmup_epochs": warmup_epochs, "warmup_lr": warmup_lr}
         for name, value in (above_zero | from_zero).items():
-            if value < 0 or (name in above_zero and value == 0):
-                raise ValueError(f"optim.{name}={value} is not {'above' if name in above_zero else 'at least'} 0")
+            if not 0 <= value < math.inf or (name in above_zero and value == 0):
+                raise ValueError(
+                    f"optim.{name}={value} is not a number {'above' if name in above_zero else 'of at least'} 0"
+                )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"optim.label_smoothing={label_smoothing} is not from 0 to below 1")
         self.optimizer, self.lr, self.base_batch = optimizer, lr, base_batch
         self.weight_decay, self.decay_vectors, self.not_decayed = weight_decay, decay_vectors, not_decayed
         self.layer_decay, self.trained = layer_decay, trained
