@@ -81,6 +81,20 @@ def test_an_ended_and_resumed_run_carries_on_with_what_a_whole_one_does(
     assert difference("", carried(whole), carried(tmp_path / "run")) == ""
 
 
+def test_a_run_whose_max_time_is_over_is_stopped_not_tested_and_goes_on_to_what_a_whole_one_ends_with(
+    whole, motion_root, tmp_path, run_script
+):
+    overrides = [*RUN, "logger=csv", f"data.root={motion_root}", "data.num_workers=0", "run_dir=run"]
+    for step, more in enumerate(([], ["ckpt=last"]), 1):  # the time of a part is its own
+        told = run_script("train.py", *overrides, "trainer.max_time=00:00:00:00", *more, cwd=tmp_path)
+        assert f"stopped: trainer.max_time=00:00:00:00 is over after step {step}, saved and not tested" in told.stdout
+        record = json.loads((tmp_path / "run/metrics.json").read_text())
+        assert (record["status"], "test" in record, "error" in record) == ("stopped", False, False)
+    run_script("train.py", *overrides, "ckpt=last", cwd=tmp_path)
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["status"] == "finished"
+    assert difference("", carried(whole), carried(tmp_path / "run")) == ""
+
+
 def test_a_killed_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before_and_in_the_same_wandb_run(
     whole, motion_root, tmp_path, run_script
 ):

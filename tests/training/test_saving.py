@@ -1,12 +1,17 @@
-"""When a checkpoint may be saved: never between a step and the validation that follows it."""
+"""When a checkpoint is saved, never between a step and the validation that follows it; and that each can be resumed."""
+
+import shutil
+from contextlib import suppress
 
 import lightning as L
 import pytest
 import torch
-from torch import nn
+from torch import Generator, nn
 from torch.utils.data import DataLoader
 
-from tubelet.training.saving import SaveLast, validates_after
+from tubelet.training.resume import ResumableLoader
+from tubelet.training.saving import OutOfTime, SaveLast, TimeLimit, validates_after
+from tubelet.video.order import TrainingOrder
 
 
 class Line(L.LightningModule):
@@ -68,3 +73,109 @@ def test_nothing_is_saved_between_a_step_and_its_validation(tmp_path, monkeypatc
     fit(tmp_path, SaveLast(str(tmp_path), every_n_steps=2), val_check_interval=4, limit_train_batches=9)
     # Epochs of 9 steps. Of the even ones, 4 and 8 are validated in the first, 13 and 17 in the second, 22 and 26 last.
     assert saved == [2, 6, 9, 10, 12, 14, 16, 18, 20, 24, 27]
+
+
+class Draws(L.LightningDataModule):
+    """Batches of 2 of 13 videos, which are their numbers (epoch, place in the list): 6 an epoch."""
+
+    batch_size = 2
+
+    def train_dataloader(self):
+        order = TrainingOrder(13, seed=0, step=4, rank=0, world_size=1)
+        videos, own = {(epoch, i): torch.tensor([epoch, i]) for epoch in range(5) for i in range(13)}, Generator()
+        return ResumableLoader(videos, 2, sampler=order, generator=own)
+
+    def val_dataloader(self):
+        return DataLoader(torch.ones(1, 2), generator=Generator())
+
+
+class Told(Line):
+    """What happens in a run: each batch, with its epoch, number and videos, and each validation."""
+
+    def __init__(self):
+        super().__init__()
+        self.line, self.dropout, self.happened = nn.Linear(2, 1), nn.Dropout(0.3), []
+
+    def training_step(self, batch, batch_idx):
+        self.happened.append((self.current_epoch, batch_idx, *batch.flatten().tolist()))
+        return self.line(self.dropout(batch / 13)).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.happened.append(("validation", self.global_step))
+
+
+def trained(folder, ckpt=None, callbacks=(), accumulated=1, **options):
+    """What happened, and what is left: weights, and the count of steps for the loggers."""
+    torch.manual_seed(3)
+    last, module = SaveLast(str(folder), every_n_steps=1), Told()
+    trainer = L.Trainer(
+        **{"accelerator": "cpu", "default_root_dir": folder, "logger": False, "num_sanity_val_steps": 0},
+        **{"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False},
+        **{"callbacks": [*(make(last, module) for make in callbacks), last], "use_distributed_sampler": False},
+        **{"accumulate_grad_batches": accumulated, **options},
+    )
+    with suppress(OutOfTime):
+        trainer.fit(module, datamodule=Draws(), ckpt_path=ckpt, weights_only=True)
+    return module.happened, module.line.weight.tolist(), trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def same_from_each_save(whole, part, folder, monkeypatch):
+    """Whether `whole` goes on from each checkpoint that `part` saves as it does without; gives their steps."""
+    saved, save = [], L.Trainer.save_checkpoint
+
+    def keep(trainer, path):
+        save(trainer, path)
+        saved.append((shutil.copy(path, folder / f"{len(saved)}"), trainer.global_step, len(trainer.model.happened)))
+
+    monkeypatch.setattr(L.Trainer, "save_checkpoint", keep)
+    trained(folder, **part)
+    monkeypatch.undo()
+    happened, *left = trained(folder, **whole)
+    for path, step, before in saved:
+        assert trained(folder, path, **whole) == (happened[before:], *left), f"from step {step}"
+    return [step for _, step, _ in saved]
+
+
+EPOCHS, STEPS = {"max_epochs": 3}, {"max_epochs": -1, "max_steps": 18}
+ACROSS = {"val_check_interval": 4, "check_val_every_n_epoch": None}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("whole", "ended", "expected"),
+    [
+        (EPOCHS | {"accumulated": 2}, {}, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (STEPS, {}, list(range(1, 19))),
+        (STEPS, {"max_steps": 8}, [1, 2, 3, 4, 5, 6, 7, 8, 8]),  # the end of epoch 1, whole, and that of 2, cut
+        (STEPS | {"max_steps": 9, "accumulated": 2}, {"max_steps": 4}, [1, 2, 3, 4, 4]),
+        (STEPS | {"val_check_interval": 0.5}, {"max_steps": 9}, [1, 2, 4, 5, 6, 7, 8, 9]),
+        (STEPS | ACROSS, {"max_steps": 16}, [1, 2, 3, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16]),
+        (EPOCHS, {"max_steps": 7}, [1, 2, 3, 4, 5, 6, 7, 7]),
+    ],
+)
+def test_a_run_goes_on_from_each_of_its_saves_also_where_max_steps_ended_it(
+    whole, ended, expected, tmp_path, monkeypatch
+):
+    assert same_from_each_save(whole, whole | ended, tmp_path, monkeypatch) == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("whole", "batches", "expected"),
+    [
+        (EPOCHS, 3, [1, 2, 3]),
+        (EPOCHS, 6, [1, 2, 3, 4, 5, 6]),
+        (EPOCHS | {"accumulated": 2}, 3, [1, 2]),  # after the step under way
+        (EPOCHS | {"val_check_interval": 4}, 4, [1, 2, 3, 5]),  # nothing is saved before a validation
+        (STEPS, 9, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+    ],
+)
+def test_a_run_whose_time_is_over_ends_after_a_step_without_a_validation_of_its_own_and_goes_on_from_there(
+    whole, batches, expected, tmp_path, monkeypatch
+):
+    def late(last, module):
+        limit = TimeLimit("00:00:00:00", last)
+        limit.timer.time_remaining = lambda: batches - len([one for one in module.happened if one[0] != "validation"])
+        return limit
+
+    assert same_from_each_save(whole, whole | {"callbacks": [late]}, tmp_path, monkeypatch) == expected

@@ -26,6 +26,7 @@ LETTERS = 31  # of a value on the screen
 WITHOUT_ERROR = {
     "running": "still running, or killed",
     "interrupted": "ended by a signal",
+    "stopped": "trainer.max_time was over; ckpt=last goes on",
     "pruned": "ended early by the search",
     "diverged": "its loss was no longer a number",
 }

@@ -26,7 +26,7 @@ from tubelet.training.progress import Progress
 from tubelet.training.quarantine import Quarantine
 from tubelet.training.ranks import is_first_rank
 from tubelet.training.record import run_id
-from tubelet.training.saving import AtomicCheckpoints, SaveLast
+from tubelet.training.saving import AtomicCheckpoints, SaveLast, TimeLimit
 from tubelet.training.short_videos import ShortVideos
 from tubelet.training.validate import BESIDE_TARGET
 from tubelet.training.waiting import Waiting
@@ -125,10 +125,14 @@ def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
     loggers = [_build_logger(node, cfg) for node in (cfg.logger or {}).values() if node]
     own = (build(node) for node in (cfg.callbacks or {}).values() if node)
     callbacks = [Progress(), Waiting(), ShortVideos(), *own]
+    last = next((callback for callback in callbacks if isinstance(callback, SaveLast)), None)
+    if last is None:
+        raise ValueError("callbacks.last is missing: without it a run leaves no checkpoint to resume from or to test")
+    max_time = OmegaConf.to_container(cfg.trainer)["max_time"]
+    if max_time is not None:
+        callbacks.append(TimeLimit(max_time, last))
     # What others do at the end of a step, such as averaging, belongs into the checkpoint of that step.
     callbacks.sort(key=lambda callback: isinstance(callback, SaveLast))
-    if not any(isinstance(callback, SaveLast) for callback in callbacks):
-        raise ValueError("callbacks.last is missing: without it a run leaves no checkpoint to resume from or to test")
     if not loggers:  # LearningRateMonitor refuses to run without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     return make_trainer(cfg, callbacks, loggers, progress_bar)
@@ -140,7 +144,7 @@ def _cluster() -> list[SLURMEnvironment]:
 
 
 def make_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list, progress_bar: bool) -> L.Trainer:
-    """What it accumulates is set by the caller.
+    """What it accumulates is set by the caller, and so is what ends it when trainer.max_time is over.
 
     Raises ValueError where the devices are not there, or other processes were started than it has devices.
     """
@@ -153,6 +157,7 @@ def make_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list, pr
         cfg.trainer,
         logger=loggers or False,
         callbacks=callbacks,
+        max_time=None,  # TimeLimit
         plugins=[AtomicCheckpoints(), *_cluster(), *(cfg.trainer.plugins or [])],
         gradient_clip_val=cfg.optim.clip_norm,
         enable_progress_bar=cfg.trainer.enable_progress_bar and progress_bar,

@@ -145,7 +145,7 @@ def deciding(overrides: Iterable[str]) -> set[str]:
 
 def result_of(record: Mapping[str, Any]) -> float:
     """The figure of a job for a sweep: that of its best validation. No number where it has none: nothing is to be
-    chosen by the test.
+    chosen by the test. Nor where it was stopped: a search leaves its trial open.
     """
     best = next(iter(record["best"].values()), None)
-    return math.nan if best is None else best
+    return math.nan if best is None or record["status"] == "stopped" else best

@@ -47,7 +47,7 @@ def write_failed(run_dir: Path, error: str) -> None:
 def recorded(run_dir: str, **known: Any) -> Iterator[dict[str, Any]]:
     """The content of `run_dir`/metrics.json, to be filled in; `status` becomes finished, failed, diverged, interrupted.
 
-    A job that sets it, to pruned, keeps it.
+    A job that sets it, to pruned or stopped, keeps it.
 
     known: what is recorded from the start, such as the name and the overrides
     """

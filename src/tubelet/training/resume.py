@@ -80,6 +80,24 @@ def recount(fit_loop: dict[str, Any], batch_size: int, world_size: int) -> None:
     fit_loop["state_dict"]["combined_loader"] = [{"given": given, "batch_size": batch_size, "world_size": world_size}]
 
 
+def uncount_cut_epoch(fit_loop: dict[str, Any], num_batches: int, accumulated: int) -> None:
+    """Lightning counts an epoch that is ended within, by trainer.max_steps, as a whole one, and a resume would go on
+    in the next one: let the state be that after its last batch.
+
+    num_batches: of an epoch; accumulated: batches of an optimiser step
+    """
+    epochs, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
+    seen = batches["current"]["ready"]
+    if seen >= num_batches or epochs["current"]["processed"] < epochs["current"]["started"]:
+        return
+    for part in ("current", "total"):
+        before = epochs[part]["started"] - 1
+        epochs[part] |= {"processed": before, "completed": before}
+        batches[part]["completed"] -= 1
+    if seen % accumulated == 0:  # a resume counts this step for the loggers
+        fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
 def load_resumed(path: str) -> Checkpoint:
     """The checkpoint to go on from: where last.ckpt is lost or damaged, the one before it, which is told.
 

@@ -3,23 +3,27 @@
 import logging
 import os
 import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from tubelet.training.last import NEWEST, PREVIOUS
-from tubelet.training.resume import recount
+from tubelet.training.resume import recount, uncount_cut_epoch
 from tubelet.video.dataset import sample_seed
 
 log = logging.getLogger(__name__)
 # What ends a run cleanly. SLURM and submitit send SIGUSR1 or SIGUSR2 some time before they end a job.
 ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+OUT_OF_TIME = 1  # among the numbers of those signals
+STOPPED = "stopped"  # the status in metrics.json of a run whose time was over
 OF_RANK = -1000  # in the place of a view: what a rank draws for itself
 
 
@@ -50,8 +54,13 @@ def validates_after(trainer: L.Trainer, batch_idx: int) -> bool:
     return (batches + 1) % trainer.val_check_batch == 0
 
 
+class OutOfTime(Exception):
+    """`trainer.max_time` is over, and all that a resume needs is saved."""
+
+
 class SaveLast(L.Callback):
     """Keeps `last.ckpt` current, and ends a run cleanly on a signal of ASKING: after the step under way, and saved.
+    The same, with OutOfTime, where TimeLimit asks for it.
 
     Within a validation, and between the step before it and the validation, one process ends without saving: a
     checkpoint from there would be resumed without that validation. Several end after it, since they must agree.
@@ -62,10 +71,14 @@ class SaveLast(L.Callback):
 
     def __init__(self, dirpath: str, every_n_steps: int):
         self.path, self.every_n_steps = os.path.join(dirpath, NEWEST), every_n_steps
-        self.received: int | None = None  # the signal that asked for the end
+        self.received: int | None = None  # the signal that asked for the end, or OUT_OF_TIME
         self._generators: list[dict] = []
         self._handlers: dict[int, Any] = {}
         self._ranks: dist.ProcessGroup | None = None  # asked on the CPU: an answer from a GPU would wait for its steps
+
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        # Else Lightning restarts, where max_steps is given, an epoch that was over, and so leaves out the next one.
+        trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
 
     def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict) -> None:
         own = {
@@ -76,6 +89,8 @@ class SaveLast(L.Callback):
         if trainer.world_size > 1:
             dist.all_gather_object(states, own)
         checkpoint["generators"] = states
+        batches = trainer.num_training_batches, trainer.accumulate_grad_batches
+        uncount_cut_epoch(checkpoint["loops"]["fit_loop"], *batches)
 
     def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict) -> None:
         self._generators = checkpoint["generators"]
@@ -111,26 +126,53 @@ class SaveLast(L.Callback):
         asked = self._asked(trainer)
         if asked or trainer.global_step % self.every_n_steps == 0:
             trainer.save_checkpoint(self.path)
-        if asked:
-            raise KeyboardInterrupt(self.received or signal.SIGINT)
+        self._end(asked)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if self.received is not None and trainer.world_size == 1:
+        if self.received in ASKING and trainer.world_size == 1:
             raise KeyboardInterrupt(self.received)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         trainer.save_checkpoint(self.path)
-        if self._asked(trainer):
-            raise KeyboardInterrupt(self.received or signal.SIGINT)
+        self._end(self._asked(trainer))
 
-    def _asked(self, trainer: L.Trainer) -> bool:
-        """Whether any rank was asked to end; every rank must call it."""
-        asked = torch.tensor(self.received is not None, dtype=torch.int32)
+    def _asked(self, trainer: L.Trainer) -> int:
+        """What asked any rank to end, the same on all: a signal, OUT_OF_TIME, or 0; every rank must call it."""
+        asked = torch.tensor(self.received or 0, dtype=torch.int32)
         if trainer.world_size > 1:
-            dist.all_reduce(asked, group=self._ranks)
-        return bool(asked)
+            dist.all_reduce(asked, dist.ReduceOp.MAX, group=self._ranks)
+        return int(asked)
+
+    def _end(self, asked: int) -> None:
+        if asked == OUT_OF_TIME:
+            self._give_back_signals()  # Lightning tears nothing down after an exception, and this one ends no process
+            raise OutOfTime
+        if asked:
+            raise KeyboardInterrupt(asked)
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        self._give_back_signals()
+
+    def _give_back_signals(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+class TimeLimit(L.Callback):
+    """Asks SaveLast to end a run that has trained for `trainer.max_time`, anew after each resume.
+
+    Lightning's own would end it between accumulated batches, after a validation that no other run has there, and would
+    count the time before a resume.
+    """
+
+    def __init__(self, max_time: str | dict[str, int] | timedelta, last: SaveLast):
+        self.timer, self.last = Timer(max_time), last
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.timer.on_train_start(trainer, module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        left = self.timer.time_remaining()
+        if left is not None and left <= 0:
+            self.last.received = self.last.received or OUT_OF_TIME

@@ -26,7 +26,7 @@ from tubelet.training.pruning import PRUNED, Pruning
 from tubelet.training.ranks import children_run, is_first_rank
 from tubelet.training.record import is_finished, recorded
 from tubelet.training.resume import check_resumable, load_resumed
-from tubelet.training.saving import SaveLast
+from tubelet.training.saving import STOPPED, OutOfTime, SaveLast
 from tubelet.training.speed import check_precision, speed_up
 from tubelet.training.waiting import Waiting
 from tubelet.training.wandb_run import WandbRun
@@ -53,9 +53,9 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
                     logger.log_hyperparams(classifier.record["config"] | about)
             with children_run("train", cfg.run_dir):
                 _fit(classifier, data, trainer, cfg, record)
-                if record["status"] != PRUNED:
+                if record["status"] not in (PRUNED, STOPPED):
                     _test(classifier, data, trainer, cfg, record)
-            if record["status"] != PRUNED:
+            if record["status"] not in (PRUNED, STOPPED):
                 conclude(trainer, classifier.results, data, Path(cfg.run_dir), record["tested"])
         finally:
             record["peak_memory_mib"] = peak_memory_mib(trainer.strategy.root_device)
@@ -68,6 +68,9 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
             close_loggers(trainer)
     if record["status"] == PRUNED:
         log.info("pruned: the search ended this trial, best %s", record["best"])
+    elif record["status"] == STOPPED:
+        told = "stopped: trainer.max_time=%s is over after step %d, saved and not tested; ckpt=last goes on"
+        log.info(told, cfg.trainer.max_time, trainer.global_step)
     else:
         _summary(cfg, record)
     return record
@@ -127,7 +130,10 @@ def _prepare_resume(cfg: DictConfig, catalogue: Catalogue) -> None:
 
 
 def _fit(classifier: Classifier, data: VideoData, trainer: L.Trainer, cfg: DictConfig, record: dict) -> None:
-    trainer.fit(classifier, data, ckpt_path=cfg.ckpt, weights_only=True)
+    try:
+        trainer.fit(classifier, data, ckpt_path=cfg.ckpt, weights_only=True)
+    except OutOfTime:
+        record["status"] = STOPPED
     best = _best(trainer)
     record["best"] = {} if best is None else {best.monitor: best.best_model_score.item()}
     record["last_val"] = {key: value.item() for key, value in trainer.callback_metrics.items() if "val/" in key}
