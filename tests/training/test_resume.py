@@ -16,11 +16,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from soak import carried, difference, start
 
 from tubelet.evaluation.checkpoint import load_checkpoint
+from tubelet.training.build_data import build_catalogue
 from tubelet.training.last import last_checkpoint
-from tubelet.training.resume import check_resumable
+from tubelet.training.resume import check_resumable, check_videos, told_videos
 from tubelet.training.train import keep_records
 
 ROOT = Path(__file__).parents[2]
@@ -173,6 +175,31 @@ def test_what_decides_the_result_must_be_the_same_and_the_rest_may_change(node, 
         return
     with pytest.raises(ValueError, match=message):
         check_resumable(checkpoint, now, checkpoint.classes, finished=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda videos: videos[:-4], "its run had 24 training videos, this one has 20, so"),
+        (lambda videos: videos[1:] + videos[:1], r"its run had other training videos, or .* \(24 in both\)"),
+        (lambda videos: [(videos[0][0], 5), *videos[1:]], r"or other labels \(24 in both\)"),
+    ],
+)
+def test_a_resume_with_other_training_videos_is_an_error(change, message, trained, motion_root):
+    checkpoint = load_checkpoint(str(trained[0] / "checkpoints/last.ckpt"))
+    videos = build_catalogue(OmegaConf.create(checkpoint.config["data"])).train
+    check_videos(checkpoint, told_videos(videos, str(motion_root)))
+    elsewhere = [(f"other/{path.removeprefix(str(motion_root))}", label) for path, label in videos]
+    check_videos(checkpoint, told_videos(elsewhere, "other/"))
+    with pytest.raises(ValueError, match=message):
+        check_videos(checkpoint, told_videos(change(videos), str(motion_root)))
+
+
+def test_a_resume_from_a_checkpoint_that_names_no_training_videos_is_told(trained, caplog):
+    checkpoint = load_checkpoint(str(trained[0] / "checkpoints/last.ckpt"))
+    checkpoint.videos = None
+    check_videos(checkpoint, {"number": 23, "digest": "other"})
+    assert "older checkpoints do not say what they were trained on" in caplog.text
 
 
 def test_a_resume_with_another_average_of_the_weights_is_an_error(trained):

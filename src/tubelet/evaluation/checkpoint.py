@@ -53,6 +53,7 @@ class Checkpoint:
     classes: list[str]
     weights: dict[str, torch.Tensor]
     epochs: int = 0  # trained to their end
+    videos: dict[str, Any] | None = None  # number and digest of the training videos; None where it is older than that
 
     def check_classes(self, found: Sequence[str]) -> None:
         """Raises ValueError where the data has other classes than the model was trained on, or another order."""
@@ -119,7 +120,7 @@ def load_checkpoint(path: str) -> Checkpoint:
     prefix = "predictor.model."
     weights = {k.removeprefix(prefix): v for k, v in content["state_dict"].items() if k.startswith(prefix)}
     epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] if "loops" in content else 0
-    return Checkpoint(path, _completed(record["config"]), record["classes"], weights, epochs)
+    return Checkpoint(path, _completed(record["config"]), record["classes"], weights, epochs, record.get("videos"))
 
 
 def _completed(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,9 @@ order of videos and their augmentation come from (seed, epoch, video) alone; the
 the epoch it has given; no loader draws from torch's global generator; and the checkpoint holds that generator.
 """
 
+import hashlib
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from tubelet.evaluation.checkpoint import Checkpoint, load_checkpoint
 from tubelet.training.last import FREE_OF_DATA, NEWEST, PREVIOUS
+from tubelet.video.annotations import Video
 from tubelet.weights.catalogue import STARTING_KEYS
 
 log = logging.getLogger(__name__)
@@ -142,6 +145,34 @@ def check_resumable(checkpoint: Checkpoint, config: dict, classes: Sequence[str]
         raise ValueError(
             f"ckpt={checkpoint.path} cannot be resumed: its run has trained {checkpoint.epochs} of {epochs} epochs, so "
             "nothing is left; trainer.max_epochs=... goes further"
+        )
+
+
+def told_videos(videos: Sequence[Video], root: str | None) -> dict[str, int | str]:
+    """Their number, and a digest of their paths below `root` and labels in the order of the list, from which the order
+    of each epoch is drawn."""
+    digest, below = hashlib.sha256(), os.path.normpath(root) + os.sep if root else ""
+    for path, label in videos:
+        digest.update(f"{label} {os.path.normpath(path).removeprefix(below)}\n".encode())
+    return {"number": len(videos), "digest": digest.hexdigest()}
+
+
+def check_videos(checkpoint: Checkpoint, found: Mapping[str, int | str]) -> None:
+    """Raises ValueError where the training videos are not those of the checkpoint's run, in its order.
+
+    found: as `told_videos` tells them
+    """
+    if checkpoint.videos is None:
+        told = "ckpt=%s: older checkpoints do not say what they were trained on; these training videos must be the same"
+        log.warning(told, checkpoint.path)
+    elif checkpoint.videos != found:
+        then, now = checkpoint.videos["number"], found["number"]
+        differ = f"{then} training videos, this one has {now}"
+        if then == now:
+            differ = f"other training videos, or another order or other labels ({now} in both)"
+        raise ValueError(
+            f"ckpt={checkpoint.path} cannot be resumed: its run had {differ}, so its epochs would have another order; "
+            "the lists of videos and the files under data.root must be as they were"
         )
 
 

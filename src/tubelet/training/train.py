@@ -25,7 +25,7 @@ from tubelet.training.protocol import protocol
 from tubelet.training.pruning import PRUNED, Pruning
 from tubelet.training.ranks import children_run, is_first_rank
 from tubelet.training.record import is_finished, recorded
-from tubelet.training.resume import check_resumable, load_resumed
+from tubelet.training.resume import check_resumable, check_videos, load_resumed, told_videos
 from tubelet.training.saving import STOPPED, OutOfTime, SaveLast
 from tubelet.training.speed import check_precision, speed_up
 from tubelet.training.waiting import Waiting
@@ -111,6 +111,7 @@ def assemble(
     at_once = data.batch_size, trainer.world_size, cfg.data.repeats
     trainer.accumulate_grad_batches = accumulation(cfg.optim.total_batch, *at_once)
     carried = {"config": build.save_config(cfg), "classes": catalogue.classes}
+    carried["videos"] = told_videos(catalogue.train, cfg.data.get("root"))
     classifier = Classifier(predictor, build.build_quarantine(cfg, catalogue), optim, on_batches, carried)
     build.check_ranks(trainer, catalogue, ("val", "test"))
     _announce(cfg, catalogue, record["parameters"], trainer)
@@ -126,6 +127,7 @@ def _prepare_resume(cfg: DictConfig, catalogue: Catalogue) -> None:
         cfg.data.batch_size = checkpoint.config["data"]["batch_size"]
     config = OmegaConf.to_container(cfg, resolve=True)
     check_resumable(checkpoint, config, catalogue.classes, is_finished(run_dir))
+    check_videos(checkpoint, told_videos(catalogue.train, cfg.data.get("root")))
     keep_records(run_dir)
 
 
