@@ -6,6 +6,7 @@ from contextlib import suppress
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Generator, nn
 from torch.utils.data import DataLoader
 
@@ -47,7 +48,8 @@ class Noted(L.Callback):
 def fit(tmp_path, *callbacks, **options):
     trainer = L.Trainer(
         **{"accelerator": "cpu", "default_root_dir": tmp_path, "logger": False, "num_sanity_val_steps": 0},
-        **{"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False},
+        **{"enable_progress_bar": False, "enable_model_summary": False},
+        **{"enable_checkpointing": any(isinstance(callback, SaveLast) for callback in callbacks)},
         **{"callbacks": list(callbacks), "max_epochs": 3},
         **options,
     )
@@ -102,6 +104,7 @@ class Told(Line):
 
     def validation_step(self, batch, batch_idx):
         self.happened.append(("validation", self.global_step))
+        self.log("score", -self.global_step)
 
 
 def trained(folder, ckpt=None, callbacks=(), accumulated=1, **options):
@@ -110,7 +113,7 @@ def trained(folder, ckpt=None, callbacks=(), accumulated=1, **options):
     last, module = SaveLast(str(folder), every_n_steps=1), Told()
     trainer = L.Trainer(
         **{"accelerator": "cpu", "default_root_dir": folder, "logger": False, "num_sanity_val_steps": 0},
-        **{"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False},
+        **{"enable_progress_bar": False, "enable_model_summary": False},
         **{"callbacks": [*(make(last, module) for make in callbacks), last], "use_distributed_sampler": False},
         **{"accumulate_grad_batches": accumulated, **options},
     )
@@ -179,3 +182,13 @@ def test_a_run_whose_time_is_over_ends_after_a_step_without_a_validation_of_its_
         return limit
 
     assert same_from_each_save(whole, whole | {"callbacks": [late]}, tmp_path, monkeypatch) == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_newest_checkpoint_knows_what_was_best_at_the_end_of_its_own_epoch(tmp_path):
+    def best(last, module):
+        return ModelCheckpoint(tmp_path, "best", monitor="score", save_on_train_epoch_end=True)
+
+    trained(tmp_path, callbacks=[best], max_epochs=1)
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"][best(None, None).state_key]
+    assert (state["best_model_score"], state["best_model_path"]) == (-6.0, str(tmp_path / "best.ckpt"))

@@ -14,7 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments import SLURMEnvironment
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -131,7 +131,7 @@ def build_trainer(cfg: DictConfig, progress_bar: bool) -> L.Trainer:
     max_time = OmegaConf.to_container(cfg.trainer)["max_time"]
     if max_time is not None:
         callbacks.append(TimeLimit(max_time, last))
-    # What others do at the end of a step, such as averaging, belongs into the checkpoint of that step.
+    # What others do at the end of a step or an epoch, averaging or keeping the best, belongs into its checkpoint.
     callbacks.sort(key=lambda callback: isinstance(callback, SaveLast))
     if not loggers:  # LearningRateMonitor refuses to run without one
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
@@ -163,7 +163,7 @@ def make_trainer(cfg: DictConfig, callbacks: list[L.Callback], loggers: list, pr
         enable_progress_bar=cfg.trainer.enable_progress_bar and progress_bar,
         enable_model_summary=False,
         # Lightning would add a ModelCheckpoint of its own where there is none.
-        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         default_root_dir=cfg.run_dir,
         use_distributed_sampler=False,  # our samplers know the ranks
     )

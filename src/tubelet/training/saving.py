@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
@@ -58,12 +58,15 @@ class OutOfTime(Exception):
     """`trainer.max_time` is over, and all that a resume needs is saved."""
 
 
-class SaveLast(L.Callback):
+class SaveLast(Checkpoint):
     """Keeps `last.ckpt` current, and ends a run cleanly on a signal of ASKING: after the step under way, and saved.
     The same, with OutOfTime, where TimeLimit asks for it.
 
     Within a validation, and between the step before it and the validation, one process ends without saving: a
     checkpoint from there would be resumed without that validation. Several end after it, since they must agree.
+
+    Lightning calls the callbacks that save after all others; of those it must be the last, since the others' states
+    are in its checkpoint.
 
     dirpath: the folder of the checkpoint
     every_n_steps: optimiser steps between two saves within an epoch; the end of an epoch is always saved

@@ -145,8 +145,8 @@ def _fit(classifier: Classifier, data: VideoData, trainer: L.Trainer, cfg: DictC
 
 def _best(trainer: L.Trainer) -> ModelCheckpoint | None:
     """None where no validation was run."""
-    scored = (c for c in trainer.checkpoint_callbacks if c.monitor and c.best_model_score is not None)
-    return next(scored, None)
+    kept = (c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
+    return next((c for c in kept if c.monitor and c.best_model_score is not None), None)
 
 
 def _test(classifier: Classifier, data: VideoData, trainer: L.Trainer, cfg: DictConfig, record: dict) -> None:
