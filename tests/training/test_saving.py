@@ -1,5 +1,6 @@
 """When a checkpoint is saved, never between a step and the validation that follows it; and that each can be resumed."""
 
+import os
 import shutil
 from contextlib import suppress
 
@@ -10,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Generator, nn
 from torch.utils.data import DataLoader
 
-from tubelet.training.resume import ResumableLoader
+from tubelet.training.resume import ResumableLoader, in_folder
 from tubelet.training.saving import OutOfTime, SaveLast, TimeLimit, validates_after
 from tubelet.video.order import TrainingOrder
 
@@ -192,3 +193,41 @@ def test_the_newest_checkpoint_knows_what_was_best_at_the_end_of_its_own_epoch(t
     trained(tmp_path, callbacks=[best], max_epochs=1)
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"][best(None, None).state_key]
     assert (state["best_model_score"], state["best_model_path"]) == (-6.0, str(tmp_path / "best.ckpt"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        (["best.ckpt", "last.ckpt"], (6, -6.0, "best.ckpt")),
+        (["last.ckpt"], (18, -18.0, "best.ckpt")),  # what was best is lost
+    ],
+)
+def test_a_run_whose_folder_was_moved_knows_what_was_best(left, expected, tmp_path, caplog):
+    here, there = tmp_path / "here", tmp_path / "there/again"
+
+    def best(folder):
+        return lambda last, module: ModelCheckpoint(folder, "best", "score", mode="max", enable_version_counter=False)
+
+    trained(here, callbacks=[best(here)], max_epochs=2)
+    there.mkdir(parents=True)
+    for name in left:
+        shutil.move(here / name, there / name)
+    shutil.rmtree(here)
+    trained(there, str(there / "last.ckpt"), callbacks=[best(there)], max_epochs=3)
+    state = torch.load(there / "last.ckpt", weights_only=True)["callbacks"][best(there)(None, None).state_key]
+    step = torch.load(there / "best.ckpt", weights_only=True)["global_step"]
+    path, kept = state["best_model_path"], state["best_k_models"]
+    assert (step, state["best_model_score"], os.path.relpath(path, there)) == expected
+    assert kept == {path: state["best_model_score"]}
+    assert ("best.ckpt is lost" in caplog.text) == ("best.ckpt" not in left)
+
+
+def test_what_was_best_stays_in_the_old_folder_where_only_the_newest_was_copied(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    best = str(old / "best.ckpt")
+    (old / "best.ckpt").touch()
+    paths = {"kth_best_model_path": best, "last_model_path": "", "best_k_models": {best: 0.5}}
+    state = {"dirpath": str(old), "best_model_path": best, "best_model_score": 0.5, **paths}
+    assert in_folder(state, str(new)) == state | {"dirpath": str(new)}

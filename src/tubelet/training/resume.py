@@ -101,6 +101,26 @@ def uncount_cut_epoch(fit_loop: dict[str, Any], num_batches: int, accumulated: i
         fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 
+def in_folder(state: Mapping[str, Any], dirpath: str) -> dict[str, Any]:
+    """The state of a ModelCheckpoint whose run now saves in `dirpath`: Lightning would forget what was best.
+
+    Files are those of this folder, where they were moved or copied too, else where they were; empty where what was best
+    is in neither.
+    """
+
+    def place(path: str) -> str:
+        here = os.path.join(dirpath, os.path.relpath(path, state["dirpath"])) if path else path
+        return here if os.path.exists(here) else path
+
+    best = place(state["best_model_path"])
+    if best and not os.path.exists(best):
+        log.warning("%s is lost: the best checkpoint is from now on the best of what follows", best)
+        return {}
+    paths = {name: place(state[name]) for name in ("kth_best_model_path", "last_model_path")}
+    kept = {place(path): score for path, score in state["best_k_models"].items()}
+    return {**state, **paths, "dirpath": dirpath, "best_model_path": best, "best_k_models": kept}
+
+
 def load_resumed(path: str) -> Checkpoint:
     """The checkpoint to go on from: where last.ckpt is lost or damaged, the one before it, which is told.
 

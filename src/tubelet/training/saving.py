@@ -10,13 +10,13 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import Checkpoint, Timer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, Timer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from tubelet.training.last import NEWEST, PREVIOUS
-from tubelet.training.resume import recount, uncount_cut_epoch
+from tubelet.training.resume import in_folder, recount, uncount_cut_epoch
 from tubelet.video.dataset import sample_seed
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,10 @@ class SaveLast(Checkpoint):
         self._generators = checkpoint["generators"]
         if trainer.state.fn == TrainerFn.FITTING:  # the loops are restored after this
             recount(checkpoint["loops"]["fit_loop"], trainer.datamodule.batch_size, trainer.world_size)
+        states = checkpoint["callbacks"]
+        for keeping in trainer.checkpoint_callbacks:
+            if isinstance(keeping, ModelCheckpoint) and keeping.state_key in states:
+                states[keeping.state_key] = in_folder(states[keeping.state_key], str(keeping.dirpath))
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         rank = trainer.global_rank
