@@ -99,6 +99,12 @@ class Told(Line):
         super().__init__()
         self.line, self.dropout, self.happened = nn.Linear(2, 1), nn.Dropout(0.3), []
 
+    def configure_optimizers(self):
+        """A rate that falls from 0.1 to 0 over the run, or without max_steps over 20 steps."""
+        optimizer, steps = super().configure_optimizers(), max(self.trainer.max_steps, 20)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
     def training_step(self, batch, batch_idx):
         self.happened.append((self.current_epoch, batch_idx, *batch.flatten().tolist()))
         return self.line(self.dropout(batch / 13)).square().mean()
@@ -231,3 +237,12 @@ def test_what_was_best_stays_in_the_old_folder_where_only_the_newest_was_copied(
     paths = {"kth_best_model_path": best, "last_model_path": "", "best_k_models": {best: 0.5}}
     state = {"dirpath": str(old), "best_model_path": best, "best_model_score": 0.5, **paths}
     assert in_folder(state, str(new)) == state | {"dirpath": str(new)}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_resume_with_more_steps_tells_the_rates_before_and_after(tmp_path, caplog):
+    trained(tmp_path, **STEPS | {"max_steps": 9})
+    trained(tmp_path, str(tmp_path / "last.ckpt"), **STEPS | {"max_steps": 11})
+    assert "learning rate" not in caplog.text
+    trained(tmp_path, str(tmp_path / "last.ckpt"), **STEPS | {"max_steps": 25})
+    assert "after step 11 the learning rate goes from 0.045 to 0.056, where the new schedule is then" in caplog.text

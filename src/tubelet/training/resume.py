@@ -7,6 +7,7 @@ the epoch it has given; no loader draws from torch's global generator; and the c
 
 import hashlib
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from tubelet.evaluation.checkpoint import Checkpoint, load_checkpoint
@@ -99,6 +101,17 @@ def uncount_cut_epoch(fit_loop: dict[str, Any], num_batches: int, accumulated: i
         batches[part]["completed"] -= 1
     if seen % accumulated == 0:  # a resume counts this step for the loggers
         fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
+def tell_changed_rate(schedule: LambdaLR) -> None:
+    """Where a run is resumed with more steps, or fewer, its learning rate jumps to what the new schedule has there."""
+    then, step = max(schedule.get_last_lr()), schedule.last_epoch
+    now = max(lr * factor(step) for lr, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True))
+    if not math.isclose(then, now, rel_tol=1e-6):
+        told = (
+            "resumed with another length (trainer.max_epochs, trainer.max_steps): after step %d the learning rate goes "
+        )
+        log.warning(told + "from %.3g to %.3g, where the new schedule is then", step, then, now)
 
 
 def in_folder(state: Mapping[str, Any], dirpath: str) -> dict[str, Any]:

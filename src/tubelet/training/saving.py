@@ -16,7 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from tubelet.training.last import NEWEST, PREVIOUS
-from tubelet.training.resume import in_folder, recount, uncount_cut_epoch
+from tubelet.training.resume import in_folder, recount, tell_changed_rate, uncount_cut_epoch
 from tubelet.video.dataset import sample_seed
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,9 @@ class SaveLast(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         rank = trainer.global_rank
+        if self._generators:  # resumed
+            for config in trainer.lr_scheduler_configs:
+                tell_changed_rate(config.scheduler)
         if rank < len(self._generators):  # a resume on more ranks has no state for the new ones
             self._restore(**self._generators[rank])
         elif rank > 0:  # all ranks began with the same seed, and would drop the same
