@@ -27,7 +27,8 @@ from tubelet.weights.catalogue import STARTING_KEYS
 log = logging.getLogger(__name__)
 AVERAGING = "tubelet.training.averaging.AverageWeights"
 # What must be the same in both runs. How long it trains, on what device, and what it logs may change.
-KEPT = ("model", "clip", "data", "augment", "optim", "order", "frozen_at", "seed")
+KEPT = ("model", "clip", "data", "augment", "optim", "order", "frozen_at", "seed", "trainer")
+KEPT_OF_TRAINER = ("precision", "limit_train_batches", "gradient_clip_algorithm")
 FREE = {  # of these nodes, what may change
     "model": set(STARTING_KEYS),  # what the first run started from is in the checkpoint's weights
     "data": FREE_OF_DATA,
@@ -212,6 +213,8 @@ def check_videos(checkpoint: Checkpoint, found: Mapping[str, int | str]) -> None
 def _kept(node: str, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
+    if node == "trainer":
+        return {key: value.get(key) for key in KEPT_OF_TRAINER}
     return {key: child for key, child in value.items() if key not in FREE.get(node, ())}
 
 
