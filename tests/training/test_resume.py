@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 from soak import carried, difference, start
 
 from tubelet.evaluation.checkpoint import load_checkpoint
 from tubelet.training.build_data import build_catalogue
 from tubelet.training.last import last_checkpoint
+from tubelet.training.record import is_finished
 from tubelet.training.resume import check_resumable, check_videos, told_videos
 from tubelet.training.train import keep_records
 
@@ -239,6 +241,14 @@ def test_an_evaluation_that_is_interrupted_says_so(trained, motion_root, tmp_pat
         process.terminate()
         assert process.wait(60) == 143
     assert json.loads((tmp_path / "eval/metrics.json").read_text())["status"] == "interrupted"
+
+
+def test_the_first_rank_alone_asks_whether_a_run_has_finished_since_it_renames_the_record(tmp_path, monkeypatch):
+    assert not is_finished(tmp_path)
+    (tmp_path / "metrics.json").write_text('{"status": "finished"}')
+    assert is_finished(tmp_path)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert not is_finished(tmp_path)
 
 
 def test_the_records_of_one_part_of_a_run_have_one_number_whichever_of_them_there_are(tmp_path):

@@ -22,6 +22,9 @@ PACKAGES = ("tubelet", "torch", "torchvision", "lightning", "hydra-core", "av", 
 
 
 def is_finished(run_dir: Path) -> bool:
+    """On the first rank alone, which renames that record when it is resumed; others that come later find none."""
+    if not is_first_rank():
+        return False
     record = run_dir / "metrics.json"
     return record.exists() and read_json(record)["status"] == "finished"
 
