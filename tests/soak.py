@@ -1,8 +1,9 @@
 """Small runs are ended at random steps and resumed, and must end as one that nothing ended: `make soak`, on Linux.
 
 20 are killed, 5 more on two ranks, whole or one rank of them, and 5 are asked to end (SIGTERM). What is compared is all
-that training carries on with: weights, their average, the optimiser's state and each rank's generator. What a kill
-leaves running must be gone within a minute. One line a trial, a table at the end, exit code 1 if anything differs.
+that training carries on with: weights, their average, the optimiser's state and each rank's generator; and the best
+checkpoint. What a kill leaves running must be gone within a minute. One line a trial, a table at the end, exit code 1
+if anything differs.
 """
 
 import argparse
@@ -29,7 +30,7 @@ RUN = [  # drop path draws from torch's generator; RandAugment, MixUp and CutMix
     *("experiment=demo", "augment=randaugment", "data.repeats=2", "optim.total_batch=8", "data.batch_size=2"),
     *("data.train=24", "data.val=8", "data.test=16", "data.num_workers=2", "trainer.max_epochs=3"),
     *("model.depth=2", "model.drop_path=0.3", "callbacks=ema", "callbacks.ema.decay=0.8"),
-    *(f"callbacks.last.every_n_steps={FIRST_SAVE}", "trainer.log_every_n_steps=1"),
+    *(f"callbacks.last.every_n_steps={FIRST_SAVE}", "trainer.log_every_n_steps=1", "trainer.val_check_interval=0.5"),
     *("logger=csv", "+logger.csv.flush_logs_every_n_steps=1", "run_dir=run"),
 ]
 TRAINER = {1: "trainer=cpu", 2: "trainer=ddp_cpu"}
@@ -127,8 +128,11 @@ def difference(path: str, then: Any, now: Any) -> str:
 
 
 def carried(run: Path) -> dict[str, Any]:
-    content = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
-    return {name: content[name] for name in CARRIED if name in content}
+    last, best = (torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True) for name in ("last", "best"))
+    states = (state for key, state in last["callbacks"].items() if key.startswith("ModelCheckpoint"))
+    kept = {"scores": [state["best_model_score"] for state in states]}
+    kept |= {"step": best["global_step"], "weights": best["state_dict"]}
+    return {name: last[name] for name in CARRIED if name in last} | {"best": kept}
 
 
 def attempt(trial: Trial, draw: random.Random, overrides: list[str], wholes: dict[int, Path]) -> Trial:

@@ -128,6 +128,18 @@ def test_each_rank_draws_for_itself(both):
     assert not torch.equal(states[0]["cpu"], states[1]["cpu"])
 
 
+def test_two_ranks_that_draw_for_themselves_end_the_same_where_max_time_stopped_them_between(
+    motion_root, tmp_path, run_script
+):
+    two = ["trainer=ddp_cpu", "data.batch_size=4", f"data.root={motion_root}", "model.depth=2", "model.drop_path=0.3"]
+    run_script("train.py", *PLAIN, *two, "run_dir=whole", cwd=tmp_path)
+    run_script("train.py", *PLAIN, *two, "run_dir=run", "trainer.max_time=00:00:00:00", cwd=tmp_path)
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["status"] == "stopped"
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 1
+    run_script("train.py", *PLAIN, *two, "run_dir=run", "ckpt=last", cwd=tmp_path)
+    assert difference("", carried(tmp_path / "whole"), carried(tmp_path / "run")) == ""
+
+
 def test_two_ranks_write_one_set_of_files_and_count_every_video_once(both):
     one, two = (json.loads((folder / "metrics.json").read_text()) for folder in both)
     assert two["status"] == "finished"

@@ -36,7 +36,7 @@ SMALL = [  # as the run of the fixture `trained`
 RUN = [  # 2 epochs of 6 steps of 2 batches; drop path draws from torch's generator in every step, and so does mixing
     *("experiment=demo", "augment=randaugment", "data.repeats=2", "optim.total_batch=8", "model.depth=2"),
     *("data.train=24", "data.val=8", "data.test=16", "data.batch_size=2"),
-    *("model.drop_path=0.3", "trainer.max_epochs=2", "trainer.accelerator=cpu"),
+    *("model.drop_path=0.3", "trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.val_check_interval=0.5"),
     *("callbacks=ema", "callbacks.ema.decay=0.8", "callbacks.last.every_n_steps=1"),
 ]
 
