@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from tubelet.training import build
 from tubelet.training.alone import Refused
-from tubelet.training.last import earlier_start, into_the_same_folder, refuse_scattered_ranks
+from tubelet.training.last import earlier_start, into_the_same_folder, refuse_scattered_ranks, result_of
 from tubelet.training.launch import config_dir
 from tubelet.training.record import run_id
 from tubelet.training.resume import load_resumed, recount
@@ -94,12 +94,16 @@ def test_a_job_of_a_sweep_goes_on_where_it_was_and_a_finished_one_gives_what_it_
     for folder in ("3", "4"):  # of none the figure of the test
         assert earlier(folder).over
         assert math.isnan(earlier(folder).figure)
+    stopped = {"status": "stopped", "overrides": ["seed=1"], "best": {"val/top1": 0.5}}
+    record(tmp_path / "1", **stopped)
+    assert (earlier("1").over, earlier("1").checkpoint) == (False, str(file))
+    assert math.isnan(result_of(stopped))  # a search leaves its trial open
     with pytest.raises(Refused, match=r"3 had \['seed=1'\], this one has \['seed=2'\]"):
         earlier_start(tmp_path / "3", ["seed=2", "ckpt=last"], "last")
 
 
 def test_a_job_of_a_sweep_goes_on_with_another_launcher_reader_or_order_of_words(tmp_path):
-    then = ["seed=1", "optim.lr=0.1", "data.num_workers=4", "data.root=a"]
+    then = ["seed=1", "optim.lr=0.1", "data.num_workers=4", "data.root=a", "trainer.max_time=00:01:00:00"]
     record(tmp_path / "0", status="interrupted", overrides=then)
     now = ["optim.lr=0.1", "launcher=slurm", "hydra.launcher.mem_gb=9", "seed=1", "ckpt=last", "data.num_workers=2"]
     assert not earlier_start(tmp_path / "0", now, "last").over

@@ -23,7 +23,12 @@ FREE_OF_DATA = {  # keys of `data` that may change when a run goes on
     *("root", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "batch_size", "index"),
     *("time_limit",),
 }
-FREE = {"ckpt", "launcher", *(f"data.{key}" for key in FREE_OF_DATA)}  # and overrides of a job of a sweep
+FREE = {
+    "ckpt",
+    "launcher",
+    "trainer.max_time",
+    *(f"data.{key}" for key in FREE_OF_DATA),
+}  # and overrides of a job of a sweep
 OVER = ("finished", "pruned")  # the statuses of a job that has nothing left to do
 
 
