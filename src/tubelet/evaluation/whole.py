@@ -1,4 +1,4 @@
-"""Files that a reader never sees half."""
+"""Files that a reader never sees half. Nothing heavy is imported here: launch.py needs it before torch."""
 
 import os
 from collections.abc import Iterator
@@ -8,10 +8,14 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Gives the path to write to, which takes the place of `path` at the end. After an error `path` is as it was."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    """Gives the path to write to, which takes the place of `path` at the end, also where the machine stops then. After
+    an error `path` is as it was.
+    """
+    partial = path.with_name(f"{path.name}.partial")
     try:
         yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

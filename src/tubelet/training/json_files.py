@@ -1,4 +1,4 @@
-"""Files, of JSON as a rule, that a reader never sees half. Nothing heavy is imported here, as in launch.py."""
+"""JSON files. Nothing heavy is imported here, as in launch.py."""
 
 import json
 import math
@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tubelet.evaluation.whole import written_whole
+
 
 def write_json(path: Path, content: Mapping) -> None:
     """Raises ValueError before anything is written where `content` holds what JSON cannot."""
-    write_whole(path, json.dumps(finite(content), indent=2, default=str, allow_nan=False) + "\n")
+    text = json.dumps(finite(content), indent=2, default=str, allow_nan=False) + "\n"
+    with written_whole(path) as partial:
+        partial.write_text(text)
 
 
 def read_json(path: Path) -> Any:
@@ -19,16 +23,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{os.path.relpath(path)} is damaged: {error}; delete it") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Whole or not at all, also where the machine stops: a reader never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def finite(content: Any) -> Any:

@@ -51,9 +51,7 @@ class Optim:
         from_zero = {"weight_decay": weight_decay, "warmup_epochs": warmup_epochs, "warmup_lr": warmup_lr}
         for name, value in (above_zero | from_zero).items():
             if not 0 <= value < math.inf or (name in above_zero and value == 0):
-                raise ValueError(
-                    f"optim.{name}={value} is not a number {'above' if name in above_zero else 'of at least'} 0"
-                )
+                raise ValueError(f"optim.{name}={value} is not {'above' if name in above_zero else 'at least'} 0")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"optim.label_smoothing={label_smoothing} is not from 0 to below 1")
         self.optimizer, self.lr, self.base_batch = optimizer, lr, base_batch

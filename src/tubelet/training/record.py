@@ -13,8 +13,9 @@ from typing import Any
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from tubelet.evaluation.whole import written_whole
 from tubelet.training.explain import root
-from tubelet.training.json_files import read_json, write_json, write_whole
+from tubelet.training.json_files import read_json, write_json
 from tubelet.training.progress import Diverged
 from tubelet.training.ranks import is_first_rank
 
@@ -36,7 +37,8 @@ def run_id(run_dir: Path, goes_on: bool) -> str | None:
     """
     file = run_dir / "run_id"
     if is_first_rank() and not (goes_on and file.exists()):
-        write_whole(file, secrets.token_hex(4) + "\n")
+        with written_whole(file) as partial:
+            partial.write_text(secrets.token_hex(4) + "\n")
     return file.read_text().strip() if is_first_rank() else None
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from tubelet.evaluation.whole import written_whole
 from tubelet.training.last import NEWEST, PREVIOUS
 from tubelet.training.resume import in_folder, recount, tell_changed_rate, uncount_cut_epoch
 from tubelet.video.dataset import sample_seed
@@ -34,15 +36,18 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        partial = f"{path}.partial"
-        with open(partial, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if Path(path).name == NEWEST and Path(path).exists():
-            os.replace(path, Path(path).with_name(PREVIOUS))
-        os.replace(partial, path)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with written_whole(path) as partial:
+                torch.save(checkpoint, partial)
+                if path.name == NEWEST and path.exists():
+                    os.replace(path, path.with_name(PREVIOUS))
+        except (OSError, RuntimeError) as error:  # torch tells a full disk in words of its own
+            raise OSError(
+                f"{os.path.relpath(path)} was not written, {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are "
+                f"free there: {error}; what was saved before is whole, and ckpt=last goes on from it"
+            ) from error
 
 
 def validates_after(trainer: L.Trainer, batch_idx: int) -> bool:
