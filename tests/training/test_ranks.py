@@ -83,8 +83,9 @@ def test_a_killed_rank_ends_its_job_which_tells_and_records_it(motion_root, tmp_
     code = killed(1, motion_root, tmp_path, monkeypatch)
     assert code == 1
     record = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert (record["status"], record["error"]) == ("failed", "ChildProcessError: rank 1 was ended by signal 9")
-    assert "error: rank 1 was ended by signal 9\n" in (tmp_path / "log.txt").read_text()
+    told = "rank 1 was ended by signal 9 (SIGKILL), which the system sends too where memory is full"
+    assert (record["status"], record["error"]) == ("failed", f"ChildProcessError: {told}")
+    assert f"error: {told}\n" in (tmp_path / "log.txt").read_text()
 
 
 def test_ranks_that_srun_starts_train_as_those_that_lightning_starts(both, motion_root, tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ def run_apart(job: Callable[[], float], log_file: Path, about: dict[str, Any], r
     if answer:
         return answer[0]
     if answer is None:
-        record_lost(log_file, _how_it_ended(process.exitcode), about)
+        record_lost(log_file, how_it_ended(process.exitcode), about)
     raise reported
 
 
@@ -123,7 +123,8 @@ def _end_with(parent: int, asked: Event) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _how_it_ended(code: int) -> str:
+def how_it_ended(code: int) -> str:
+    """code: the exit code of a process that did not say why, negative the signal's number."""
     if code >= 0:
         return f"ended with code {code} and no word"
     told = f"ended by signal {-code} ({signal.Signals(-code).name})"

@@ -22,6 +22,8 @@ import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
+from tubelet.training.apart import how_it_ended
+
 SET_BY_LIGHTNING = (
     "LOCAL_RANK",
     "NODE_RANK",
@@ -90,7 +92,7 @@ def children_run(task: str, run_dir: str) -> Iterator[None]:
 def _killed(children: list[subprocess.Popen]) -> str | None:
     """Which rank a signal ended, and which signal."""
     codes = ((rank, child.poll() or 0) for rank, child in enumerate(children, 1))
-    return next((f"rank {rank} was ended by signal {-code}" for rank, code in codes if code < 0), None)
+    return next((f"rank {rank} was {how_it_ended(code)}" for rank, code in codes if code < 0), None)
 
 
 def _watch(children: list[subprocess.Popen], job_ended: threading.Event, run_dir: str) -> None:
