@@ -91,6 +91,8 @@ def test_bfloat16_on_a_gpu_without_it_is_an_error_and_elsewhere_is_not(monkeypat
     check_precision("bf16-mixed", torch.device("cpu"))
     with pytest.raises(ValueError, match=r"precision=16-mixed: not on a CPU"):
         check_precision("16-mixed", torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"precision=64: clips are float32"):
+        check_precision("64-true", torch.device("cpu"))
     has.bf16 = True
     check_precision("bf16-mixed", gpu)
 

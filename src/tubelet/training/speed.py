@@ -36,11 +36,13 @@ def speed_up(model: nn.Module, compiled: bool, activation_checkpointing: bool) -
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raises ValueError for bfloat16 on a GPU that only emulates it, in many times the time of float32, and for float16
-    on a CPU, in whose place Lightning would take bfloat16.
+    """Raises ValueError for bfloat16 on a GPU that only emulates it, in many times the time of float32, for float16
+    on a CPU, in whose place Lightning would take bfloat16, and for float64, which clips are not.
 
     precision: as trainer.precision has it
     """
+    if precision == "64-true":
+        raise ValueError("trainer.precision=64: clips are float32; type trainer.precision=32-true")
     if precision == "16-mixed" and device.type == "cpu":
         raise ValueError("trainer.precision=16-mixed: not on a CPU; type trainer.precision=bf16-mixed, or 32-true")
     if not precision.startswith("bf16") or device.type != "cuda":
