@@ -56,7 +56,8 @@ class RecordedLoss(nn.CrossEntropyLoss):
 
 
 def trained_on(cfg, run_dir):
-    """Clips and labels of two batches of a training by Lightning."""
+    """Clips and labels of two batches of a training by Lightning, which is over before a warm-up would be."""
+    cfg.optim.warmup_epochs = 0
     catalogue = build_data.build_catalogue(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     on_clips, on_batches = build_data.build_augment(cfg, catalogue.classes)

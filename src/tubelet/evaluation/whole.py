@@ -14,8 +14,13 @@ def written_whole(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.partial")
     try:
         yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
+        wait_for_disk(partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def wait_for_disk(path: Path) -> None:
+    """Until all that was written to the file is on it."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

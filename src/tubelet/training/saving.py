@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from tubelet.evaluation.whole import written_whole
+from tubelet.evaluation.whole import wait_for_disk, written_whole
 from tubelet.training.last import NEWEST, PREVIOUS
 from tubelet.training.resume import in_folder, recount, tell_changed_rate, uncount_cut_epoch
 from tubelet.video.dataset import sample_seed
@@ -41,6 +41,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
         try:
             with written_whole(path) as partial:
                 torch.save(checkpoint, partial)
+                wait_for_disk(partial)  # before it is moved: then it is for a moment only that there is no last.ckpt
                 if path.name == NEWEST and path.exists():
                     os.replace(path, path.with_name(PREVIOUS))
         except (OSError, RuntimeError) as error:  # torch tells a full disk in words of its own
