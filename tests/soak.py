@@ -101,7 +101,8 @@ def steps_done(run: Path) -> int:
     if not (run / "metrics.csv").exists():
         return 0
     with open(run / "metrics.csv", newline="") as file:
-        return max((int(row["step"]) + 1 for row in csv.DictReader(file) if row["step"]), default=0)
+        steps = [row.get("step") or "" for row in csv.DictReader(file)]  # the file may be half written
+    return max((int(step) + 1 for step in steps if step.isdigit()), default=0)
 
 
 def end(process: subprocess.Popen, number: int, victims: str) -> None:
