@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tubelet.analysis.comparison import compare, rank
+from tubelet.analysis.comparison import by_validation, compare, rank
 from tubelet.analysis.intervals import interval, wilson
 from tubelet.analysis.runs import Run
 from tubelet.commands.table import cells
@@ -138,9 +138,29 @@ def test_columns_are_the_overrides_that_all_runs_of_a_row_share_and_others_lack(
 
 def test_the_best_validation_of_a_pruned_run_is_shown():
     (row,) = compare([run(0.4, status="pruned", test={}, best={"val/top1": 0.31})])
-    assert (row.top1, row.val_top1, row.not_finished) == (None, 0.31, "1 pruned")
+    assert (row.top1, row.val, row.not_finished) == (None, 0.31, "1 pruned")
 
 
 def test_a_pruned_seed_does_not_count_where_another_has_finished():
     (row,) = compare([run(0.4, 0, best={"val/top1": 0.5}), run(0, 1, status="pruned", best={"val/top1": 0.1})])
-    assert row.val_top1 == 0.5
+    assert row.val == 0.5
+
+
+def test_a_loss_is_ranked_by_the_least_of_it():
+    tops = {"1": 2.5, "2": 2.1, "3": 2.3}
+    runs = [run(0.4, 0, None, f"optim.lr={lr}", best={"val/loss": loss}) for lr, loss in tops.items()]
+    for one in runs:
+        one.record["last_val"] = {"val/top1": 0.9}
+        one.config["callbacks"] = {"best": {"mode": "min"}}
+    ranked = rank(compare(runs), by_validation)
+    assert [(one.row.overrides["optim.lr"], one.row.val, one.rank) for one in ranked] == [
+        *(("2", 2.1, 1), ("3", 2.3, 2), ("1", 2.5, 3))
+    ]
+    assert {(one.row.monitor, one.row.least) for one in ranked} == {("val/loss", True)}
+
+
+def test_of_an_override_that_is_typed_twice_the_last_counts():
+    a, b = run(0.4, 0, None, "model.depth=1"), run(0.6, 0, None, "model.depth=1", best={})
+    b.record["overrides"].append("model.depth=2")
+    b.config["model"] = b.config.get("model", {}) | {"depth": 2}
+    assert [row.overrides for row in compare([a, b])] == [{"model.depth": "1"}, {"model.depth": "2"}]

@@ -2,14 +2,19 @@
 
 import csv
 import json
+import os
+import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from tubelet.analysis.comparison import by_test, compare, rank
 from tubelet.analysis.intervals import interval, wilson
+from tubelet.analysis.runs import Run
 from tubelet.commands import profile, table
 from tubelet.training.launch import compose_config
 
@@ -196,7 +201,7 @@ def test_rows_are_ranked_by_the_test_and_by_validation_where_that_is_asked_for(c
         "ranked by the test: the test top-1 of the best of 3 rows is too good by chance; choose with --by val, and "
         "report the test top-1 of the row chosen"
     )
-    assert by_val[6] == "ranked by the best validation, to choose with; report the test top-1 of the row chosen"
+    assert by_val[6] == "ranked by the highest val top-1, to choose with; report the test top-1 of the row chosen"
     (tmp_path / "search.journal").touch()
     assert call(tmp_path)[:7] == by_val[:7]
     assert call(tmp_path, "--by", "test")[:7] == by_test[:7]
@@ -295,3 +300,29 @@ def test_where_no_run_has_finished_no_picture_is_drawn(call, tmp_path):
 def test_numbers_are_shown_as_ranges():
     assert table.ranges([7, 1, 3, 2]) == "1-3, 7"
     assert table.ranges([]) == ""
+
+
+def test_runs_on_other_data_are_told_to_be_no_contest():
+    def notes(*roots):
+        runs = []
+        for lr, root in enumerate(roots):
+            config = {"data": {"root": root}, "optim": {"lr": lr}, "model": {"_target_": "no.such.Model"}}
+            record = {"status": "finished", "overrides": [f"optim.lr={lr}"], "test": {"top1": lr / 8}, "parameters": 7}
+            runs.append(Run(Path("x"), record, {**config, "clip": {"num_frames": 2, "crop": 8}}))
+        return list(table.choice(rank(compare(runs), by_test), runs, "test"))
+
+    told = "tested on other videos (motion, mine): ranks and ties between these rows say nothing"
+    assert told in notes("/disk/motion", "/other/mine")
+    assert not any("other videos" in note for note in notes("/disk/motion", "/other/motion"))  # of another machine
+
+
+def test_a_reader_that_stops_early_ends_the_command_quietly_with_its_files_written(tmp_path):
+    make_run(tmp_path, 0, 0)
+    code = "import sys; from tubelet.commands.main import main; sys.argv = ['tubelet', 'table', sys.argv[1]]; main()"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
+    os.close(write_end)
+    assert (process.returncode, process.stderr) == (141, "")
+    assert (tmp_path / "table.csv").exists()

@@ -33,7 +33,8 @@ class Row:
     top1_spread: the standard deviation between the seeds (of a sample), None for a single one
     interval: of top1, 95 % (see analysis/intervals.py)
     splits: official ones that finished, 1 for data that has none
-    val_top1: best validation; of the runs that the search ended early, where no other has finished
+    val: best validation, by `monitor`; of the runs that the search ended early, where no other has finished
+    least: the least of it is the best, as of a loss
     macs: of one clip, as published
     notes: what a reader must know of its figures
     """
@@ -47,7 +48,9 @@ class Row:
     interval: Interval | None
     seeds: int
     splits: int
-    val_top1: float | None
+    val: float | None
+    monitor: str
+    least: bool
     parameters: int | None
     macs: int | None
     clips_per_second: float | None
@@ -91,7 +94,9 @@ def by_test(row: Row) -> float | None:
 
 def by_validation(row: Row) -> float | None:
     """None where no run has finished: the best validation of a training that was ended early is of another training."""
-    return None if row.top1 is None else row.val_top1
+    if row.top1 is None or row.val is None:
+        return None
+    return -row.val if row.least else row.val
 
 
 def _ties(row: Row, places: Sequence[tuple[int, Row]]) -> tuple[int, ...]:
@@ -186,7 +191,9 @@ def _row(recorded_name: str, runs: Sequence[Run], costs: dict[str, Cost | None])
         interval=_interval(tests, counted, notes),
         seeds=len(counted),
         splits=len(splits_of(seeds)),
-        val_top1=_val_top1(runs, counted),
+        val=_val(runs, counted),
+        monitor=runs[0].monitor,
+        least=runs[0].least_is_best,
         parameters=next(recorded, cost.parameters if cost else None),
         macs=cost.macs() if cost else None,
         clips_per_second=mean([run.record.get("clips_per_second") for run in finished]),
@@ -207,10 +214,10 @@ def _interval(tests: Sequence[float], counted: Sequence[Splits], notes: list[str
         return None
 
 
-def _val_top1(runs: Sequence[Run], counted: Sequence[Splits]) -> float | None:
+def _val(runs: Sequence[Run], counted: Sequence[Splits]) -> float | None:
     if any(run.finished for run in runs):
-        return mean([over_splits(splits, lambda run: run.val_top1) for splits in counted])
-    return mean([run.val_top1 for run in runs if run.record["status"] == "pruned"])
+        return mean([over_splits(splits, lambda run: run.val) for splits in counted])
+    return mean([run.val for run in runs if run.record["status"] == "pruned"])
 
 
 def cost_of(run: Run, known: dict[str, Cost | None]) -> Cost | None:

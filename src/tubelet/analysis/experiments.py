@@ -40,8 +40,9 @@ def experiments(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def counting(run: Run) -> list[str]:
-    """The overrides that make another experiment, as typed."""
-    return [part for part in run.record["overrides"] if _counts(split_override(part)[0])]
+    """The overrides that make another experiment, as typed; of those of one key the last, which holds."""
+    last = {split_override(part)[0]: part for part in run.record["overrides"]}
+    return [part for key, part in last.items() if _counts(key)]
 
 
 def split_override(part: str) -> tuple[str, str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-FIGURES = ("test.top1", "best.val/top1", "last_val.val/top1", "parameters", "clips_per_second", "peak_memory_mib")
+TOP1 = "val/top1"
+FIGURES = ("test.top1", "last_val.val/top1", "parameters", "clips_per_second", "peak_memory_mib")
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,24 @@ class Run:
         return typed[-1] if typed else None
 
     @property
-    def val_top1(self) -> float | None:
-        best = self.figure("best.val/top1")
-        return self.figure("last_val.val/top1") if best is None else best
+    def monitor(self) -> str:
+        """The figure of the validation by which its best checkpoint was chosen."""
+        best = self.record.get("best")
+        return next(iter(best), TOP1) if isinstance(best, dict) else TOP1
+
+    @property
+    def least_is_best(self) -> bool:
+        best = (self.config.get("callbacks") or {}).get("best")
+        return isinstance(best, dict) and best.get("mode") == "min"
+
+    @property
+    def val(self) -> float | None:
+        """The best validation, by `monitor`; the last one's top-1 where none was chosen."""
+        best = self.figure(f"best.{self.monitor}")
+        return self.figure("last_val.val/top1") if best is None and self.monitor == TOP1 else best
 
     def figure(self, name: str) -> float | None:
-        """One of FIGURES, where the run has it."""
+        """Such as test.top1, where the run has it."""
         value: Any = self.record
         for key in name.split("."):
             value = value.get(key, {}) if isinstance(value, dict) else {}
@@ -87,7 +100,7 @@ def read_run(path: Path) -> Run | None:
     if config.exists() and not _has_model(plain):
         raise ValueError("config.yaml beside it has no model and clip")
     run = Run(path.parent, record, plain)
-    for name in FIGURES:
+    for name in (*FIGURES, f"best.{run.monitor}"):
         value = run.figure(name)
         if not (value is None or type(value) in (int, float)):
             raise ValueError(f"{name}={json.dumps(value)} is not a number")

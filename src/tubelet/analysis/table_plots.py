@@ -19,7 +19,7 @@ MOST_ROWS = 100  # of the picture, the best ones
 LETTERS = 60  # of a name
 METRICS: dict[str, Callable[[Row], float | None]] = {
     "test top-1": lambda row: row.top1,
-    "validation top-1": lambda row: row.val_top1,
+    "validation": lambda row: row.val,
     "training clips/s": lambda row: row.clips_per_second,
     "peak memory, MiB": lambda row: row.peak_memory_mib,
     "GMACs a clip": lambda row: None if row.macs is None else row.macs / 1e9,
@@ -37,7 +37,8 @@ def draw_metrics(ranked: Sequence[Ranked], picture: Path) -> None:
     for axis, (name, of) in zip(axes[0], panels.items(), strict=True):
         if name == "test top-1":
             _draw_intervals(axis, shown)
-        _draw_metric(axis, name, [of(one.row) for one in shown])
+        title = f"best {shown[0].row.monitor}" if name == "validation" else name
+        _draw_metric(axis, title, [of(one.row) for one in shown])
     names = [f"{_short(name)}   {one.rank}" for name, one in zip(row_names(shown), shown, strict=True)]
     axes[0, 0].set_yticks(range(len(shown)), names, fontsize=8)
     axes[0, 0].set_ylim(len(shown) - 0.5, -0.5)
@@ -101,7 +102,7 @@ def numeric_overrides(ranked: Sequence[Ranked]) -> dict[str, list[float]]:
 def draw_search(ranked: Sequence[Ranked], title: str, picture: Path) -> None:
     """Parallel coordinates: a line for each row through its numeric overrides to its figure, the last axis.
 
-    Rows without a figure are grey and end before it.
+    Rows without a figure are grey and end before it. The best lie above, also where the least is the best.
     """
     axes = {key: np.array(values) for key, values in numeric_overrides(ranked).items()}
     figures = np.array([math.nan if one.figure is None else one.figure for one in ranked])

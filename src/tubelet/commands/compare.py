@@ -58,6 +58,10 @@ def _compare(a: "Evaluation", b: "Evaluation", given: argparse.Namespace) -> Non
     pair = count(right_a, right_b)
     classes = by_class([label for _, label in videos], right_a, right_b)
     lines = told(pair, given.seed)
+    given.out.mkdir(parents=True, exist_ok=True)
+    write_classes(classes, given.out / "compare.csv")
+    paths = [f"{name}: {os.path.relpath(one.path)}" for name, one in zip("AB", (a, b), strict=True)]
+    draw_gains(classes, [*elided(paths, PATH_LETTERS), lines[0], lines[1]], given.out / "compare.png")
     for name, one, top1 in zip("AB", (a, b), pair.top1, strict=True):
         print(f"{name}  top-1 {top1:.4f}  {os.path.relpath(one.path)}")
     protocols = {name: one.protocol or "not known" for name, one in zip("AB", (a, b), strict=True)}
@@ -69,10 +73,6 @@ def _compare(a: "Evaluation", b: "Evaluation", given: argparse.Namespace) -> Non
         print(f"unreadable, counted as wrong: {len(a.unreadable)} in A, {len(b.unreadable)} in B, {of_both} in both")
     print()
     _print_classes(classes)
-    given.out.mkdir(parents=True, exist_ok=True)
-    write_classes(classes, given.out / "compare.csv")
-    paths = [f"{name}: {os.path.relpath(one.path)}" for name, one in zip("AB", (a, b), strict=True)]
-    draw_gains(classes, [*elided(paths, PATH_LETTERS), lines[0], lines[1]], given.out / "compare.png")
     print(f"written: {os.path.relpath(given.out)}/{{compare.csv,compare.png}}")
 
 

@@ -1,6 +1,7 @@
 """The `tubelet` command line: one file a command, imported when it is called."""
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -30,4 +31,9 @@ def main() -> None:
     if name not in COMMANDS:
         sys.exit(f"error: there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
     sys.argv = [f"tubelet {name}", *arguments[1:]]
-    importlib.import_module(f"tubelet.commands.{name}").run()
+    try:
+        importlib.import_module(f"tubelet.commands.{name}").run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # such as `| head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)  # as a shell tells of SIGPIPE

@@ -35,7 +35,7 @@ HEADS = (
     "95 % interval",
     "ties with",
     "seeds",
-    "val top-1",
+    "best validation",
     "params M",
     "GMACs a clip",
     "train clips/s",
@@ -52,8 +52,8 @@ def run() -> None:
     parser.add_argument(
         "--by",
         choices=("test", "val"),
-        help="top-1 to rank by: val where the best is to be chosen. Without it: val where there are runs of a search, "
-        "else test",
+        help="what to rank by, test top-1 or the best validation: val where the best is to be chosen. Without it: val "
+        "where there are runs of a search, else test",
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too, with whole names")
     given = parser.parse_args()
@@ -68,36 +68,43 @@ def run() -> None:
         sys.exit(f"error: {error}")
     by = given.by or ("val" if any(map(is_of_search, runs)) else "test")
     ranked = rank(compare(runs), by_validation if by == "val" else by_test)
+    if by == "val" and len(monitors(ranked)) > 1:
+        chosen = " and ".join(monitors(ranked))
+        sys.exit(f"error: these runs chose their best by {chosen}, which have no common order; --by test ranks them")
     notes = [
         *choice(ranked, runs, by),
         *told(runs, unreadable),
         *(f"{one.row.name}: {note}" for one in ranked for note in one.row.notes),
     ]
-    print("\n".join(markdown(lines(ranked, folder, LETTERS))))
-    print("\n".join(["", *notes]))
     write_csv(ranked, folder)
-    written = ["table.csv", *draw(ranked, by, folder)]
-    print(f"written: {', '.join(os.path.relpath(folder / name) for name in written)}")
+    written = [folder / name for name in ("table.csv", *draw(ranked, by, folder))]
     if given.markdown:
         given.markdown.parent.mkdir(parents=True, exist_ok=True)
         whole = [*markdown(lines(ranked, folder, None)), "", *(f"- {note}" for note in notes)]
         with written_whole(given.markdown) as path:
             path.write_text("\n".join(whole).rstrip() + "\n", encoding="utf-8")
-        print(f"written: {os.path.relpath(given.markdown)}")
+        written.append(given.markdown)
+    print("\n".join([*markdown(lines(ranked, folder, LETTERS)), "", *notes]))  # last: who reads it may stop at any line
+    print(f"written: {', '.join(map(os.path.relpath, written))}")
 
 
 def choice(ranked: "Sequence[Ranked]", runs: "Sequence[Run]", by: str) -> Iterator[str]:
     """What a ranking may not be used for, where several rows are ranked."""
     from tubelet.analysis.runs import tests_validation
 
+    data = list(dict.fromkeys(str(run.config["data"].get("root")) for run in runs if "data" in run.config))
+    names = list(dict.fromkeys(Path(root).name for root in data))
     num = sum(one.rank is not None for one in ranked)
+    if len(names) > 1 and num > 1:
+        yield f"tested on other videos ({', '.join(names)}): ranks and ties between these rows say nothing"
     too_good = f"the test top-1 of the best of {num} rows is too good by chance"
     if num > 1 and any(map(tests_validation, runs)):
         yield f"validation and test are the same videos, so {too_good}, whichever of them ranks"
     elif num > 1 and by == "test":
         yield f"ranked by the test: {too_good}; choose with --by val, and report the test top-1 of the row chosen"
     elif num > 1:
-        yield "ranked by the best validation, to choose with; report the test top-1 of the row chosen"
+        best = f"the {'least' if ranked[0].row.least else 'highest'} {monitors(ranked)[0]}"
+        yield f"ranked by {best}, to choose with; report the test top-1 of the row chosen"
 
 
 def told(runs: "Sequence[Run]", unreadable: dict[Path, str]) -> Iterator[str]:
@@ -124,7 +131,14 @@ def lines(ranked: "Sequence[Ranked]", folder: Path, letters: int | None) -> list
     ranks = [shown(one.rank, ".0f") for one in ranked]
     named = [values if letters is None else elided(values, letters) for values in columns.values()]
     body = [(*names, *cells(one)) for one, *names in zip(ranked, ranks, *named, strict=True)]
-    return [("rank", *columns, *HEADS), *body]
+    heads = [" or ".join(monitors(ranked)) if head == "best validation" else head for head in HEADS]
+    return [("rank", *columns, *heads), *body]
+
+
+def monitors(ranked: "Sequence[Ranked]") -> list[str]:
+    """The figures of the validation that chose the best checkpoints, in words: val top-1."""
+    names = (one.row.monitor for one in ranked)
+    return list(dict.fromkeys(name.replace("/", " ").replace("top1", "top-1") for name in names))
 
 
 def cells(one: "Ranked") -> tuple[str, ...]:
@@ -137,7 +151,7 @@ def cells(one: "Ranked") -> tuple[str, ...]:
         "-" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}{of_videos}",
         ranges(one.ties) or "-",
         f"{row.seeds} x {row.splits} splits" if row.splits > 1 else str(row.seeds),
-        shown(row.val_top1, ".4f"),
+        shown(row.val, ".4f"),
         shown(row.parameters, ".2f", 1e6),
         shown(row.macs, ".2f" if (row.macs or 0) >= 1e9 else ".3g", 1e9),
         shown(row.clips_per_second, ".0f"),
@@ -212,5 +226,6 @@ def draw(ranked: "Sequence[Ranked]", by: str, folder: Path) -> list[str]:
     draw_metrics(ranked, folder / "table.png")
     if len(numeric_overrides(ranked)) < 2:
         return ["table.png"]
-    draw_search(ranked, f"{by} top-1", folder / "search.png")
+    title = "test top-1" if by == "test" else f"{'-' * ranked[0].row.least}{monitors(ranked)[0]}"
+    draw_search(ranked, title, folder / "search.png")
     return ["table.png", "search.png"]

@@ -40,14 +40,14 @@ def refuse_divergence(loss: float, step: int) -> None:
 
 
 class Progress(L.Callback):
-    """Prints, and measures: `clips_per_second` is that of the training batches, without validation."""
+    """Prints, and measures: `clips_per_second` is that of the training batches alone, None where there were none."""
 
     def __init__(self) -> None:
         self.clips, self.seconds = 0, 0.0
 
     @property
-    def clips_per_second(self) -> float:
-        return self.clips / self.seconds if self.seconds else 0.0
+    def clips_per_second(self) -> float | None:
+        return self.clips / self.seconds if self.seconds else None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.on_train_epoch_start(trainer, module)  # which Lightning leaves out when it resumes within an epoch

@@ -59,7 +59,8 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict:
                 conclude(trainer, classifier.results, data, Path(cfg.run_dir), record["tested"])
         finally:
             record["peak_memory_mib"] = peak_memory_mib(trainer.strategy.root_device)
-            record["clips_per_second"] = round(one(trainer, Progress).clips_per_second, 1)
+            speed = one(trainer, Progress).clips_per_second
+            record["clips_per_second"] = None if speed is None else round(speed, 1)
             record |= {name: round(seconds, 4) for name, seconds in one(trainer, Waiting).times.items()}
             # Of this rank alone, for a run that ended early; a finished one has counted over all ranks.
             record.setdefault("readers", dict(classifier.readers))
@@ -221,7 +222,8 @@ def one(trainer: L.Trainer, kind: type[C]) -> C:
 def _summary(cfg: DictConfig, record: dict) -> None:
     test, where = record["test"], os.path.relpath(cfg.run_dir)
     log.info("")
-    log.info("done in %.0f s, %.4g training clips/s", record["seconds"], record["clips_per_second"])
+    speed = record["clips_per_second"]
+    log.info("done in %.0f s%s", record["seconds"], "" if speed is None else f", {speed:.4g} training clips/s")
     for name, value in record["best"].items():
         log.info("best %s  %.4f", name, value)
     log.info("test top-1  %.4f   top-5  %.4f   of %s", test["top1"], test["top5"], record["tested"])
