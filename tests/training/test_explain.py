@@ -47,6 +47,25 @@ def test_the_quotes_that_are_proposed_make_an_override_that_can_be_read(override
 
 
 @pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optim.lr=choice(null,1e-3)", "no function takes null; a list without one does, such as optim.lr=null,1"),
+        ("optim.lr=tag(log,choice())", "empty choice is not legal"),
+        ("optim.lr=interval(1)", "missing a required argument: 'end'"),
+        (
+            "optim.lr=tag(log,intervall(1,2))",
+            "there is no function intervall among bool, choice, float, glob, int, interval, range, shuffle, sort, str, "
+            "tag; a value with spaces or special letters needs quotes: \"optim.lr='tag(log,intervall(1,2))'\"",
+        ),
+    ],
+)
+def test_a_function_that_hydra_cannot_call_is_told_with_the_reason(override, told):
+    with pytest.raises(OverrideParseException) as caught:
+        OverridesParser.create().parse_overrides([override])
+    assert one_line(caught.value, config_dir()) == f"cannot read {override}: {told}"
+
+
+@pytest.mark.parametrize(
     ("node", "told"),
     [
         (

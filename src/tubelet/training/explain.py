@@ -29,11 +29,7 @@ def one_line(error: BaseException, config_dir: str) -> str | None:
     if isinstance(error, ConfigCompositionException) and getattr(error.__cause__, "full_key", None):
         return _unknown_key(error.__cause__, config_dir) + _of_other_data(error.__cause__)
     if isinstance(error, OverrideParseException):
-        key, equals, value = str(error.override).partition("=")
-        if not equals:
-            return _without_value(key, config_dir)
-        right = f'"{key}={_quoted(value)}"'
-        return f"cannot read {error.override}; a value with spaces or special letters needs quotes: {right}"
+        return _unreadable(error, config_dir)
     if isinstance(error, PermissionError):
         elsewhere = str(error.filename).startswith("runs")
         return f"{error}{'; runs=path/to/folder puts runs elsewhere' if elsewhere else ''}"
@@ -60,6 +56,21 @@ def _message(error: BaseException) -> str:
         return lines[-1].partition(": ")[2]
     told = " ".join(line.strip() for line in lines) if isinstance(error, HydraException) else lines[0]
     return re.sub(r"(\S{60})\S{200,}", r"\1...", told)
+
+
+def _unreadable(error: OverrideParseException, config_dir: str) -> str:
+    """Of an override that is none, or that Hydra takes for one with a function."""
+    key, equals, value = str(error.override).partition("=")
+    if not equals:
+        return _without_value(key, config_dir)
+    cannot, cause = f"cannot read {error.override}", error.__cause__  # a function's; other words have none
+    if "NoneType" in str(cause):
+        return f"{cannot}: no function takes null; a list without one does, such as {key}=null,1"
+    if isinstance(cause, TypeError | ValueError):
+        return f"{cannot}: {_message(cause)}"
+    if unknown := re.search(r"Unknown function '(\w+)'\nAvailable: (.*)", str(cause)):
+        cannot += f": there is no function {unknown[1]} among {unknown[2].replace(',', ', ')}"
+    return f'{cannot}; a value with spaces or special letters needs quotes: "{key}={_quoted(value)}"'
 
 
 def _quoted(value: str) -> str:
