@@ -1,6 +1,7 @@
 """A search: its space, its points, and what it does after an interruption. Needs Optuna, of the extra `search`."""
 
 import json
+import re
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -34,8 +35,30 @@ def test_the_space_is_written_in_hydras_words():
     assert parsed("a=int(interval(1,8))") == IntDistribution(1, 8)
     assert parsed("a=range(2,9,3)") == IntDistribution(2, 8, step=3)  # 2, 5, 8
     assert parsed("a=choice(x,[1,2],5)") == CategoricalDistribution(["x", "[1,2]", "5"])
-    with pytest.raises(ValueError, match="a: tag logarithmic has no meaning in a search; there is: log"):
-        parsed("a=tag(logarithmic,interval(1,2))")
+    assert parsed("a=range(9,2,-3)") == IntDistribution(3, 9, step=3)  # 9, 6, 3
+    assert parsed("a=int(range(1.0,9.0))") == IntDistribution(1, 8)
+    assert parsed("a=null,1") == CategoricalDistribution(["null", "1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("tag(logarithmic,interval(1,2))", "tag logarithmic has no meaning in a search; there is: log"),
+        ("glob(*)", "a search has no glob; choice(a,b) has the names themselves"),
+        ("interval(2,1)", "an interval goes from a number up to another"),
+        ("interval(1,inf)", "an interval goes from a number up to another"),
+        ("int(interval(1.5,3))", "int(...) would cut its numbers to whole ones; give it such"),
+        ("tag(log,int(range(1,4.5)))", "int(...) would cut its numbers to whole ones; give it such"),
+        ("tag(log,interval(0,1))", "tag(log,...) is of numbers above 0, and a range in it has steps of 1"),
+        ("tag(log,range(1,9,2))", "tag(log,...) is of numbers above 0, and a range in it has steps of 1"),
+        ("range(1.5,3)", "a range of a search is of whole numbers; interval(a,b) is of others"),
+        ("range(3,1)", "the range is empty; range(a,b,c) goes from a in steps of c, and ends before b"),
+        ("range(1,9,0)", "the range is empty; range(a,b,c) goes from a in steps of c, and ends before b"),
+    ],
+)
+def test_words_without_a_meaning_in_a_search_are_told_with_their_key_and_the_reason(words, told):
+    with pytest.raises(ValueError, match=re.escape(f"optim.lr={words}: {told}") + "$"):
+        parsed(f"optim.lr={words}")
 
 
 def test_a_search_that_goes_on_asks_for_other_points_in_folders_of_its_own(tmp_path):

@@ -1,13 +1,14 @@
 """A search by Optuna over overrides: its space, and the points that are tried."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 import optuna
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep, Sweep
 from optuna.distributions import (
-    BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
@@ -15,28 +16,52 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 REPEATS = 3  # points in a row that the sampler proposes again, after which one that was not tried is drawn
-Space = Mapping[str, BaseDistribution]  # by the key of an override
+Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
+Space = Mapping[str, Distribution]  # by the key of an override
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def distribution(override: Override) -> BaseDistribution:
+def distribution(override: Override) -> Distribution:
     """From Hydra's words: `interval(a,b)`, `int(interval(a,b))`, `range(a,b)` without b, `choice(a,b)`, `tag(log,...)`.
 
     A choice is one of its words as they were typed.
+    Raises ValueError for words that have no meaning in a search, or no value.
     """
-    sweep, key = override.value(), override.key_or_group
+    sweep, words = override.value(), override.input_line
+    if isinstance(sweep, Glob):
+        raise ValueError(f"{words}: a search has no glob; choice(a,b) has the names themselves")
     log = "log" in sweep.tags
     if unknown := sweep.tags - {"log"}:
-        raise ValueError(f"{key}: tag {', '.join(sorted(unknown))} has no meaning in a search; there is: log")
-    if isinstance(sweep, IntervalSweep):
-        of = IntDistribution if isinstance(sweep.start, int) else FloatDistribution
-        return of(sweep.start, sweep.end, log=log)
-    if not isinstance(sweep, RangeSweep):
+        raise ValueError(f"{words}: tag {', '.join(sorted(unknown))} has no meaning in a search; there is: log")
+    if not isinstance(sweep, IntervalSweep | RangeSweep):
         return CategoricalDistribution(list(override.sweep_string_iterator()))
-    values = list(sweep.range())
-    if not all(isinstance(value, int) for value in values):
-        raise ValueError(f"{key}: a range of a search is of whole numbers; interval(a,b) is of others")
-    return IntDistribution(values[0], values[-1], log=log, step=values[1] - values[0] if len(values) > 1 else 1)
+    low, high, step = _bounds(sweep, words)
+    if log and (low <= 0 or step > 1):
+        raise ValueError(f"{words}: tag(log,...) is of numbers above 0, and a range in it has steps of 1")
+    if vars(_without_int(words)) != vars(sweep):
+        raise ValueError(f"{words}: int(...) would cut its numbers to whole ones; give it such")
+    if isinstance(low, int):
+        return IntDistribution(low, high, log=log, step=step)
+    return FloatDistribution(low, high, log=log)
+
+
+def _bounds(sweep: IntervalSweep | RangeSweep, words: str) -> tuple[float, float, int]:
+    """The lowest and the highest value, and the step from one to the next, which is 1 in an interval."""
+    if isinstance(sweep, IntervalSweep):
+        if not -math.inf < sweep.start <= sweep.end < math.inf:
+            raise ValueError(f"{words}: an interval goes from a number up to another")
+        return sweep.start, sweep.end, 1
+    if not all(isinstance(number, int) for number in (sweep.start, sweep.stop, sweep.step)):
+        raise ValueError(f"{words}: a range of a search is of whole numbers; interval(a,b) is of others")
+    if not sweep.step or not sweep.range():
+        raise ValueError(f"{words}: the range is empty; range(a,b,c) goes from a in steps of c, and ends before b")
+    low, high = sorted((sweep.range()[0], sweep.range()[-1]))
+    return low, high, abs(sweep.step) if low < high else 1
+
+
+def _without_int(words: str) -> Sweep:
+    """The same before `int`, which Hydra applies to the bounds of what is in it."""
+    return OverridesParser.create().parse_override(re.sub(r"\bint\(", "float(", words)).value()
 
 
 def direction(mode: str | None) -> str:
@@ -64,7 +89,7 @@ def num_points(space: Space) -> float:
     return math.prod(_num_values(one) for one in space.values())
 
 
-def _num_values(of: BaseDistribution) -> float:
+def _num_values(of: Distribution) -> float:
     if isinstance(of, CategoricalDistribution):
         return len(set(of.choices))
     if isinstance(of, IntDistribution):
