@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
@@ -17,10 +18,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tubelet.training.json_files import read_json
 from tubelet.training.last import deciding
-from tubelet.training.search import Space, overrides, points
+from tubelet.training.search import Space, in_words, overrides, points
 
 log = logging.getLogger(__name__)
 JOURNAL, NAME = "search.journal", "search"
+ANOTHER = "another hydra.sweep.dir begins a new one"
 DIVERGED = "diverged"  # the status of such a run, and what tells its trial from those that were pruned
 
 
@@ -35,7 +37,7 @@ def open_study(
     """
     there = (folder / JOURNAL).exists()
     if there and not go_on:
-        raise ValueError(f"{folder / JOURNAL} is of an earlier search; ckpt=last goes on with it")
+        raise ValueError(f"{folder / JOURNAL} is of an earlier search; ckpt=last goes on with it, {ANOTHER}")
     if there:
         _cut_torn_line(folder / JOURNAL)
     study = _load(folder, direction)
@@ -66,15 +68,15 @@ def _load(folder: Path, direction: str) -> optuna.Study:
 
 def _check_same(study: optuna.Study, folder: Path, space: Space, direction: str, fixed: list[str]) -> None:
     """Raises ValueError where the search would go on as another one."""
-    before = {key: json_to_distribution(of) for key, of in study.user_attrs.get("space", {}).items()}
+    before: dict[str, Any] = {key: json_to_distribution(of) for key, of in study.user_attrs.get("space", {}).items()}
     for key in sorted({*before, *space}) if before else ():  # a search that was killed at its start has noted nothing
         if before.get(key) != space.get(key):
-            had, has = (of.get(key, "no values to search") for of in (before, space))
-            raise ValueError(f"ckpt=last: {key} had {had} in the search in {folder}, this one has {has}")
+            had, has = (in_words(of[key]) if key in of else "no values to search" for of in (before, space))
+            raise ValueError(f"ckpt=last: {key} had {had} in the search in {folder}, this one has {has}; {ANOTHER}")
     then, now = (deciding(job) for job in (study.user_attrs.get("fixed", fixed), fixed))
     if then != now:
         raise ValueError(
-            f"ckpt=last: the search in {folder} had {sorted(then - now)}, this one has {sorted(now - then)}"
+            f"ckpt=last: the search in {folder} had {sorted(then - now)}, this one has {sorted(now - then)}; {ANOTHER}"
         )
     if study.direction.name.lower() != direction:
         raise ValueError(f"callbacks.best.mode: the search in {folder} was to {study.direction.name.lower()}")

@@ -64,6 +64,18 @@ def _without_int(words: str) -> Sweep:
     return OverridesParser.create().parse_override(re.sub(r"\bint\(", "float(", words)).value()
 
 
+def in_words(of: Distribution) -> str:
+    """Hydra's, as it could have been typed."""
+    if isinstance(of, CategoricalDistribution):
+        listed = ",".join(map(str, of.choices))
+        return listed if "null" in of.choices else f"choice({listed})"  # no function takes null
+    if isinstance(of, FloatDistribution):
+        linear = f"interval({of.low},{of.high})"
+    else:
+        linear = f"range({of.low},{of.high + 1}{f',{of.step}' if of.step > 1 else ''})"
+    return f"tag(log,{linear})" if of.log else linear
+
+
 def direction(mode: str | None) -> str:
     """From that of the checkpoint of the best validation, by which a search chooses."""
     directions = {"max": "maximize", "min": "minimize"}
