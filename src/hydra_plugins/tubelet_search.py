@@ -14,7 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
     import optuna
@@ -69,6 +69,7 @@ class Search(Sweeper):
             )
         if self.config.dry_run:
             raise ValueError("dry_run=true: a search has no figures of it to choose by; try one run, without sweep=")
+        self._refuse_wrong(fixed, space)
         direction = search.direction(OmegaConf.select(self.config, "callbacks.best.mode"))
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +81,22 @@ class Search(Sweeper):
         for result in failed:
             _ = result.return_value  # raises its error
         return failed
+
+    def _refuse_wrong(self, fixed: list[str], space: dict) -> None:
+        """Before a study is opened, which would stay in the folder and keep the search that was meant out of it.
+
+        Raises ValueError, or an error of Hydra, where a job at the ends of the space would have a wrong key or value.
+        """
+        from tubelet.training import search
+        from tubelet.training.launch import config_dir
+        from tubelet.training.validate import check_keys, check_overrides
+
+        for words in search.ends(space):
+            job = self.hydra_context.config_loader.load_sweep_config(self.config, [*fixed, *words])
+            with open_dict(job):
+                name = job.pop("hydra").job.config_name
+            check_keys(job, name, config_dir())
+            check_overrides(job, name, [*fixed, *words])
 
     def _batches(self, study: "optuna.Study", space: dict) -> Iterator[list["FrozenTrial"]]:
         """First the trials that are open, then new ones."""

@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial  # noqa: E402
 
 from tubelet.training.journal import open_study, report, settle, told  # noqa: E402
 from tubelet.training.launch import compose_config  # noqa: E402
-from tubelet.training.search import ask, batches, direction, distribution, in_words, points  # noqa: E402
+from tubelet.training.search import ask, batches, direction, distribution, ends, in_words, points  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 JOB = ["seed=3", "optim.lr=0.5"]
@@ -67,6 +67,11 @@ def test_words_without_a_meaning_in_a_search_are_told_with_their_key_and_the_rea
 )
 def test_a_space_is_told_in_the_words_that_give_it(words):
     assert in_words(parsed(f"a={words}")) == words
+
+
+def test_the_ends_of_a_space_have_each_word_of_a_choice_and_both_ends_of_a_range():
+    space = {"a": IntDistribution(2, 7), "b": CategoricalDistribution(["x", "y", "z"])}
+    assert list(ends(space)) == [["a=2", "b=x"], ["a=7", "b=y"], ["a=2", "b=z"]]
 
 
 def test_a_search_that_goes_on_asks_for_other_points_in_folders_of_its_own(tmp_path):
@@ -229,4 +234,19 @@ def test_a_search_has_no_dry_run(tmp_path, run_script):
     assert (
         told.stderr == "error: dry_run=true: a search has no figures of it to choose by; try one run, without sweep=\n"
     )
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["model.dept=choice(1,2)"], "model.dept: there is no such key; did you mean model.depth?"),
+        (["model.depth=abc"], "model.depth=abc is not a whole number"),
+        (["optim=choice(adamw,adamww)"], "optim=adamww: there is no such optim; did you mean optim=adamw?"),
+    ],
+)
+def test_a_search_of_wrong_words_leaves_no_folder_behind(tmp_path, run_script, words, told):
+    search = ["sweep=optuna_lr", "experiment=demo", "hydra.sweep.dir=sweep"]
+    process = run_script("train.py", *search, *words, cwd=tmp_path, check=False)
+    assert (process.returncode, process.stderr) == (1, f"error: {told}\n")
     assert not (tmp_path / "sweep").exists()

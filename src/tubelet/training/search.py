@@ -76,6 +76,15 @@ def in_words(of: Distribution) -> str:
     return f"tag(log,{linear})" if of.log else linear
 
 
+def ends(space: Space) -> Iterator[list[str]]:
+    """Overrides of a few points, in which both ends of all numbers and each word of all choices occur."""
+    values = {
+        key: of.choices if isinstance(of, CategoricalDistribution) else (of.low, of.high) for key, of in space.items()
+    }
+    for place in range(max(map(len, values.values()))):
+        yield [f"{key}={of_key[place % len(of_key)]}" for key, of_key in values.items()]
+
+
 def direction(mode: str | None) -> str:
     """From that of the checkpoint of the best validation, by which a search chooses."""
     directions = {"max": "maximize", "min": "minimize"}
