@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from tubelet.evaluation.whole import wait_for_disk, written_whole
+from tubelet.evaluation.whole import wait_for_disk
 from tubelet.training.last import NEWEST, PREVIOUS
 from tubelet.training.resume import in_folder, recount, tell_changed_rate, uncount_cut_epoch
 from tubelet.video.dataset import sample_seed
@@ -37,18 +37,21 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         path = Path(path)
+        partial = path.with_name(f"{path.name}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with written_whole(path) as partial:
-                torch.save(checkpoint, partial)
-                wait_for_disk(partial)  # before it is moved: then it is for a moment only that there is no last.ckpt
-                if path.name == NEWEST and path.exists():
-                    os.replace(path, path.with_name(PREVIOUS))
+            torch.save(checkpoint, partial)
+            wait_for_disk(partial)
+            if path.name == NEWEST and path.exists():
+                os.replace(path, path.with_name(PREVIOUS))
+            os.replace(partial, path)  # at once, so that there is hardly a moment without a last.ckpt
         except (OSError, RuntimeError) as error:  # torch tells a full disk in words of its own
             raise OSError(
                 f"{os.path.relpath(path)} was not written, {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are "
                 f"free there: {error}; what was saved before is whole, and ckpt=last goes on from it"
             ) from error
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def validates_after(trainer: L.Trainer, batch_idx: int) -> bool:
