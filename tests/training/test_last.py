@@ -11,7 +11,13 @@ from omegaconf import OmegaConf
 
 from tubelet.training import build
 from tubelet.training.alone import Refused
-from tubelet.training.last import earlier_start, into_the_same_folder, refuse_scattered_ranks, result_of
+from tubelet.training.last import (
+    earlier_start,
+    into_the_same_folder,
+    refuse_scattered_ranks,
+    refuse_to_replace,
+    result_of,
+)
 from tubelet.training.launch import config_dir
 from tubelet.training.record import run_id
 from tubelet.training.resume import load_resumed, recount
@@ -114,7 +120,7 @@ def test_a_job_of_a_sweep_goes_on_with_another_launcher_reader_or_order_of_words
 
 def test_a_damaged_record_is_named(tmp_path):
     (tmp_path / "metrics.json").touch()
-    with pytest.raises(Refused, match=r"ckpt=last: .*metrics.json is damaged: .*; delete it"):
+    with pytest.raises(Refused, match=r"metrics.json is damaged: .*; delete it"):
         earlier_start(tmp_path, ["seed=1"], "last")
 
 
@@ -125,6 +131,22 @@ def test_a_job_of_a_sweep_begins_only_where_no_run_is(tmp_path):
     for folder in ("1", "2"):
         with pytest.raises(Refused, match=f"{folder} holds a run; ckpt=last goes on with the sweep"):
             earlier_start(tmp_path / folder, ["seed=1"], None)
+
+
+def test_an_evaluation_replaces_no_training_run_and_none_of_another_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refuse_to_replace(tmp_path / "new", "a.ckpt")
+    record(tmp_path / "0", status="failed", name="run", overrides=[])
+    checkpoint(tmp_path / "1", "last.ckpt", 1)  # of a run without its record
+    for folder in ("0", "1"):
+        with pytest.raises(Refused, match=f"^{folder} holds a training run; give another run_dir"):
+            refuse_to_replace(tmp_path / folder, "a.ckpt")
+    record(tmp_path / "2", ckpt="a.ckpt", status="finished")
+    refuse_to_replace(tmp_path / "2", str(tmp_path / "a.ckpt"))
+    with pytest.raises(Refused, match=r"^2 holds an evaluation of a.ckpt, this one is of b.ckpt; give another run_dir"):
+        refuse_to_replace(tmp_path / "2", "b.ckpt")
+    record(tmp_path / "2", ckpt="typo.ckpt", status="failed")
+    refuse_to_replace(tmp_path / "2", "b.ckpt")
 
 
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])

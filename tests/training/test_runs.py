@@ -89,6 +89,17 @@ def test_eval_takes_other_views_another_subset_and_another_order(trained, tmp_pa
     assert record["val"]["protocol"].endswith("frames frozen at 3, 32-true")
 
 
+@pytest.mark.parametrize("typed", [["run_dir=0"], ["-m", "hydra.sweep.dir=."]])
+def test_eval_into_the_folder_of_a_training_run_is_refused(typed, tmp_path, run_script):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/metrics.json").write_text('{"status": "finished", "overrides": []}')
+    process = run_script("eval.py", *typed, "ckpt=best.ckpt", cwd=tmp_path, check=False)
+    assert process.returncode == 1
+    told = "error: 0 holds a training run; give another run_dir (with -m: hydra.sweep.dir) for its evaluation"
+    assert process.stderr.splitlines()[0] == told
+    assert (tmp_path / "0/metrics.json").read_text() == '{"status": "finished", "overrides": []}'
+
+
 def test_eval_takes_the_precision_of_the_training(motion_root, tmp_path, run_script):
     root = f"data.root={motion_root.parent / 'few'}"
     run_script("train.py", *ONE_STEP, root, "trainer.precision=bf16-mixed", cwd=tmp_path)

@@ -123,15 +123,12 @@ def earlier_start(run_dir: Path, overrides: Iterable[str], ckpt: str | None) -> 
 
     Raises Refused where it holds a run that nobody asked to go on with, or that of a job with other overrides.
     """
-    where, path = os.path.relpath(run_dir), run_dir / "metrics.json"
+    where = os.path.relpath(run_dir)
     if ckpt != LAST:
-        if path.exists() or (run_dir / "checkpoints").exists():
+        if _holds_a_run(run_dir):
             raise Refused(f"{where} holds a run; ckpt=last goes on with the sweep, another hydra.sweep.dir begins one")
         return Earlier(False, math.nan, ckpt)
-    try:
-        record = read_json(path) if path.exists() else {}
-    except ValueError as error:
-        raise Refused(f"ckpt=last: {error}") from error
+    record = _record(run_dir)
     now, then = deciding(overrides), deciding(record.get("overrides", overrides))
     if then != now:
         raise Refused(f"ckpt=last: the job in {where} had {sorted(then - now)}, this one has {sorted(now - then)}")
@@ -140,6 +137,32 @@ def earlier_start(run_dir: Path, overrides: Iterable[str], ckpt: str | None) -> 
         return Earlier(True, result_of(record), None)
     checkpoint = last_checkpoint(run_dir)
     return Earlier(False, math.nan, None if checkpoint is None else str(checkpoint))
+
+
+def refuse_to_replace(run_dir: Path, ckpt: str | None) -> None:
+    """Raises Refused where an evaluation of `ckpt` would replace a training run, or what another checkpoint gave."""
+    record, elsewhere = _record(run_dir), "give another run_dir (with -m: hydra.sweep.dir) for its evaluation"
+    where = os.path.relpath(run_dir)
+    if "ckpt" not in record:
+        if _holds_a_run(run_dir):
+            raise Refused(f"{where} holds a training run; {elsewhere}")
+        return
+    before, now = (os.path.realpath(str(path)) for path in (record["ckpt"], ckpt))
+    if record["status"] == "finished" and before != now:
+        raise Refused(f"{where} holds an evaluation of {record['ckpt']}, this one is of {ckpt}; {elsewhere}")
+
+
+def _holds_a_run(run_dir: Path) -> bool:
+    return (run_dir / "metrics.json").exists() or (run_dir / "checkpoints").exists()
+
+
+def _record(run_dir: Path) -> dict[str, Any]:
+    """What a run or an evaluation has left of itself; empty where there is none."""
+    path = run_dir / "metrics.json"
+    try:
+        return read_json(path) if path.exists() else {}
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 def deciding(overrides: Iterable[str]) -> set[str]:

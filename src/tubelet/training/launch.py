@@ -23,11 +23,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from tubelet.training import last
 from tubelet.training.alone import LOCK, Refused, alone_in, is_started_first
 from tubelet.training.apart import Reported, failures_last, interrupt, run_apart
 from tubelet.training.explain import one_line, root
 from tubelet.training.json_files import read_json, write_json
-from tubelet.training.last import OVER, earlier_start, into_the_same_folder, refuse_scattered_ranks, result_of
 from tubelet.training.recipes import recipes_chosen, told
 from tubelet.training.validate import check_keys, check_overrides
 
@@ -50,9 +50,9 @@ def launch(name: str) -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     job = {"train": _train, "eval": _evaluate}[name]
     with told_in_one_line():
-        refuse_scattered_ranks(sys.argv[1:])
+        last.refuse_scattered_ranks(sys.argv[1:])
         if name == "train":
-            sys.argv[1:] = into_the_same_folder(sys.argv[1:], config_dir())
+            sys.argv[1:] = last.into_the_same_folder(sys.argv[1:], config_dir())
         with recipes_chosen(), failures_last():
             hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
 
@@ -109,7 +109,7 @@ def _train(cfg: DictConfig) -> float:
         log.info(told(cfg.follows, choices))
         if cfg.dry_run:
             return dry_run(cfg, overrides).hours
-        return result_of(train(cfg, overrides))
+        return last.result_of(train(cfg, overrides))
 
     return _run(job, cfg, "train")
 
@@ -152,8 +152,10 @@ def _alone(job: Callable, cfg: DictConfig, name: str, about: dict, log_file: Pat
     """
     try:
         with alone_in(Path(cfg.run_dir)):
-            if reported and name == "train":
-                earlier = earlier_start(Path(cfg.run_dir), about["overrides"], cfg.ckpt)
+            if name == "eval":
+                last.refuse_to_replace(Path(cfg.run_dir), about["ckpt"])
+            elif reported:
+                earlier = last.earlier_start(Path(cfg.run_dir), about["overrides"], cfg.ckpt)
                 if earlier.over:
                     return earlier.figure
                 cfg.ckpt = about["resumed_from"] = earlier.checkpoint
@@ -220,7 +222,7 @@ def _record_early_end(run_dir: Path, error: BaseException, about: dict[str, Any]
             raise error
     elif HydraConfig.get().mode == RunMode.MULTIRUN:
         record = read_json(path)
-        if record["status"] not in OVER:
+        if record["status"] not in last.OVER:
             write_json(path, record | ended_by(error))
 
 
