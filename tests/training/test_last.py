@@ -71,11 +71,24 @@ def test_ckpt_last_without_a_run_says_where_it_looked(tmp_path, run_script):
     assert told.stderr == "error: ckpt=last: there is no runs/vivit_joint_tiny_motion/*/checkpoints/last.ckpt\n"
 
 
-def test_a_sweep_goes_on_in_its_folder_which_must_be_given():
+def test_a_sweep_goes_on_in_its_folder_which_must_be_given(tmp_path):
     with pytest.raises(ValueError, match=r"a sweep goes on in its folder; give hydra.sweep.dir=runs/sweep/... too"):
         into_the_same_folder(["-m", "seed=0,1", "ckpt=last"], config_dir())
-    arguments = ["-m", "seed=0,1", "ckpt=last", "hydra.sweep.dir=sweep"]
-    assert into_the_same_folder(arguments, config_dir()) == arguments
+    for there in ("grid/multirun.yaml", "search/search.journal", "copied/3/metrics.json"):
+        (tmp_path / there).parent.mkdir(parents=True)
+        (tmp_path / there).touch()
+        arguments = ["-m", "seed=0,1", "ckpt=last", f"hydra.sweep.dir={tmp_path / there.partition('/')[0]}"]
+        assert into_the_same_folder(arguments, config_dir()) == arguments
+
+
+@pytest.mark.parametrize("kind", ["-m", "sweep=optuna_lr"])
+def test_a_sweep_does_not_go_on_in_a_mistyped_folder(kind, tmp_path):
+    (tmp_path / "runs/2026-11-26").mkdir(parents=True)
+    (tmp_path / "runs/2026-11-26/metrics.json").touch()  # of a single run
+    for folder in ("typo", "runs"):
+        told = f"^ckpt=last: there is no sweep in hydra.sweep.dir={tmp_path / folder}; leave ckpt out to begin it$"
+        with pytest.raises(FileNotFoundError, match=told):
+            into_the_same_folder([kind, "ckpt=last", f"hydra.sweep.dir='{tmp_path / folder}'"], config_dir())
 
 
 def record(folder, **content):

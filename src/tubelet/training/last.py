@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 MULTIRUN = {"-m", "--multirun"}
 LAST = "last"  # the word
 WHICH_SWEEP = "ckpt=last: a sweep goes on in its folder; give hydra.sweep.dir=runs/sweep/... too"
+LEFT_BY_SWEEPS = ("multirun.yaml", "search.journal", "[0-9]/metrics.json")
 NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
 FREE_OF_DATA = {  # keys of `data` that may change when a run goes on
     *("root", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "batch_size", "index"),
@@ -67,8 +68,8 @@ def into_the_same_folder(arguments: list[str], config_dir: str) -> list[str]:
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     ckpt = given.get("ckpt", "null")
     if is_sweep(arguments):
-        if ckpt == LAST and "hydra.sweep.dir" not in given:
-            raise ValueError(WHICH_SWEEP)
+        if ckpt == LAST:
+            _check_sweep(given.get("hydra.sweep.dir"))
         return arguments
     if ckpt == "null":
         return arguments
@@ -79,6 +80,15 @@ def into_the_same_folder(arguments: list[str], config_dir: str) -> list[str]:
     if "run_dir" not in given and path.parent.name == "checkpoints":
         rest.append(f"run_dir='{path.parents[1]}'")
     return [*rest, f"ckpt='{path}'"]
+
+
+def _check_sweep(typed: str | None) -> None:
+    """Raises ValueError or FileNotFoundError where it names no sweep to go on with; one with ${...} may."""
+    if typed is None:
+        raise ValueError(WHICH_SWEEP)
+    folder = Path(typed.strip("'\""))
+    if "${" not in typed and not any(list(folder.glob(pattern)) for pattern in LEFT_BY_SWEEPS):
+        raise FileNotFoundError(f"ckpt=last: there is no sweep in hydra.sweep.dir={folder}; leave ckpt out to begin it")
 
 
 def _newest(arguments: list[str], given: dict[str, str], config_dir: str) -> Path:
