@@ -53,6 +53,18 @@ def test_a_sweep_typed_again_touches_no_run_that_is_there_or_is_being_written(tm
     assert sorted(path.name for path in (tmp_path / "sweep/1").iterdir()) == [".lock", "train.log"]
 
 
+@pytest.mark.parametrize("more", [[], ["ckpt=last"]])
+def test_a_sweep_without_m_is_refused_and_leaves_nothing(more, tmp_path, run_script):
+    write_record(tmp_path / "sweep/0", status="interrupted", overrides=["seed=3"])
+    typed = ["seed=3", "hydra.sweep.dir=sweep", "run_dir=run", *more]
+    process = run_script("train.py", *typed, cwd=tmp_path, check=False)
+    told = (
+        "error: hydra.sweep.dir=sweep is for a sweep, but this is a single run: -m is missing; or give run_dir instead"
+    )
+    assert (process.returncode, process.stderr) == (1, f"{told}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+
+
 def test_a_job_that_fails_before_it_goes_on_is_recorded_as_failed(tmp_path, run_script):
     write_record(tmp_path / "sweep/0", status="interrupted", overrides=["seed=3"], seconds=7.5)
     swept = ["-m", "seed=3", "hydra.sweep.dir=sweep", "ckpt=last"]

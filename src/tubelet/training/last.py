@@ -59,6 +59,13 @@ def refuse_scattered_ranks(arguments: Sequence[str]) -> None:
         raise ValueError(f"run_dir has no value: {ranks} ranks are started from outside, and must write to one folder")
 
 
+def refuse_folder_of_no_sweep(typed: Iterable[str]) -> None:
+    """Raises ValueError where a single run was given the folder of a sweep. typed: overrides of Hydra's own keys"""
+    given = next((override for override in typed if override.startswith("hydra.sweep.dir=")), None)
+    if given:
+        raise ValueError(f"{given} is for a sweep, but this is a single run: -m is missing; or give run_dir instead")
+
+
 def into_the_same_folder(arguments: list[str], config_dir: str) -> list[str]:
     """A resumed run goes on in its own folder: `ckpt=last`, or `ckpt=<run_dir>/checkpoints/...`, sets `run_dir` too.
 

@@ -175,6 +175,8 @@ def _checked(
     """Run one job; what goes wrong is one line on the screen, with its traceback in the log file of the job."""
     overrides = about["overrides"]
     try:
+        if reported is None:
+            last.refuse_folder_of_no_sweep(HydraConfig.get().overrides.hydra)
         check_keys(cfg, name, config_dir())
         check_overrides(cfg, name, overrides)
     except ValueError as error:
