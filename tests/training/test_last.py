@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from itertools import product
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
@@ -129,6 +130,23 @@ def test_a_job_of_a_sweep_goes_on_with_another_launcher_reader_or_order_of_words
     told = r"had \['optim.lr=0.1'\], this one has \['data.fraction=0.5', 'optim.lr=0.2'\]"
     with pytest.raises(Refused, match=told):
         earlier_start(tmp_path / "0", ["optim.lr=0.2", "seed=1", "data.fraction=0.5", "ckpt=last"], "last")
+
+
+def test_a_grid_grows_by_its_first_key_and_otherwise_trains_nothing_twice(tmp_path):
+    def jobs(rates, seeds):
+        swept = product(rates, seeds)
+        return [(tmp_path / f"{n}", [f"lr={lr}", f"seed={seed}", "ckpt=last"]) for n, (lr, seed) in enumerate(swept)]
+
+    for folder, overrides in jobs((0.1, 0.2), (0, 1)):
+        record(folder, status="finished", overrides=overrides, best={"val/top1": 0.5})
+    more_rates = [earlier_start(*job, "last").over for job in jobs((0.1, 0.2, 0.3), (0, 1))]
+    assert more_rates == [True, True, True, True, False, False]
+    more_seeds = jobs((0.1, 0.2), (0, 1, 2))
+    way_out = "at the end of its first swept key; for others give another hydra.sweep.dir"
+    for number, told in ((2, "had"), (3, "had"), (4, r"is in \S*/3 already")):
+        with pytest.raises(Refused, match=f"job .*{told}.*{way_out}"):
+            earlier_start(*more_seeds[number], "last")
+    assert not earlier_start(*more_seeds[5], "last").over
 
 
 def test_a_damaged_record_is_named(tmp_path):

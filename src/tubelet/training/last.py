@@ -19,6 +19,10 @@ MULTIRUN = {"-m", "--multirun"}
 LAST = "last"  # the word
 WHICH_SWEEP = "ckpt=last: a sweep goes on in its folder; give hydra.sweep.dir=runs/sweep/... too"
 LEFT_BY_SWEEPS = ("multirun.yaml", "search.journal", "[0-9]/metrics.json")
+HOW_SWEEPS_GROW = (
+    "a sweep goes on with values added at the end of its first swept key; for others give another hydra.sweep.dir, "
+    "or delete that folder"
+)
 NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
 FREE_OF_DATA = {  # keys of `data` that may change when a run goes on
     *("root", "eval_batch_size", "num_workers", "reader", "on_error", "max_failed", "batch_size", "index"),
@@ -148,12 +152,22 @@ def earlier_start(run_dir: Path, overrides: Iterable[str], ckpt: str | None) -> 
     record = _record(run_dir)
     now, then = deciding(overrides), deciding(record.get("overrides", overrides))
     if then != now:
-        raise Refused(f"ckpt=last: the job in {where} had {sorted(then - now)}, this one has {sorted(now - then)}")
+        told = f"the job in {where} had {sorted(then - now)}, this one has {sorted(now - then)}"
+        raise Refused(f"ckpt=last: {told}; {HOW_SWEEPS_GROW}")
+    twin = None if record else _same_job_elsewhere(run_dir, now)
+    if twin:
+        raise Refused(f"ckpt=last: this job of {where} is in {os.path.relpath(twin)} already; {HOW_SWEEPS_GROW}")
     if record.get("status") in OVER:
         log.info("%s before: %s", record["status"], where)
         return Earlier(True, result_of(record), None)
     checkpoint = last_checkpoint(run_dir)
     return Earlier(False, math.nan, None if checkpoint is None else str(checkpoint))
+
+
+def _same_job_elsewhere(run_dir: Path, now: set[str]) -> Path | None:
+    """The folder of another number that holds this job: the values of a sweep were put in another order."""
+    others = (path.parent for path in run_dir.parent.glob("*/metrics.json"))
+    return next((other for other in others if deciding(_record(other).get("overrides", ())) == now), None)
 
 
 def refuse_to_replace(run_dir: Path, ckpt: str | None) -> None:
