@@ -59,7 +59,7 @@ if find_spec("hydra_plugins.hydra_submitit_launcher"):
                 pass
             told = f"lost its process; what that said last is in {os.path.relpath(self.job.paths.stderr)}"
             record_lost(self.log_file, told, self.about)
-            reported = Reported(f"not all jobs in {os.path.relpath(self.log_file.parents[1])} finished")
+            reported = Reported(os.path.relpath(self.log_file.parent))
             return [JobReturn(status=JobStatus.FAILED, _return_value=reported)]
 
     class Surviving:

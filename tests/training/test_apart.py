@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a job is run in the process of its sweep"),
     pytest.mark.timeout(60),
 ]
-REPORTED = Reported("not all jobs finished")
+REPORTED = Reported("sweep/0")
 SWEEP = """
 import os, signal, sys, time
 from pathlib import Path

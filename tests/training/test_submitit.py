@@ -57,12 +57,12 @@ def main(cfg):
     if cfg.task == "lost":
         os.kill(os.getpid(), signal.SIGKILL)
     task = "return" if cfg.ckpt == "last" else cfg.task
-    return run_apart(lambda: work(task, folder), folder / "train.log", {}, Reported("not all"))
+    return run_apart(lambda: work(task, folder), folder / "train.log", {}, Reported(str(folder)))
 
 
 if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    with told_in_one_line(), failures_last():
+    with told_in_one_line(), failures_last(tabled=True):
         hydra.main(version_base="1.3", config_path=".", config_name="app")(main)()
 """
 
@@ -131,7 +131,8 @@ def test_a_lost_job_is_recorded_and_the_later_batches_of_its_sweep_run(start, tm
     process = start("task=lost,return", "number=7,8", "hydra.sweeper.max_batch_size=1")
     _, told = process.communicate()
     assert process.returncode == 1
-    assert told.splitlines()[-1] == "error: not all jobs in sweep finished"
+    ending = "error: 2 of the jobs in sweep did not finish (number 0, 1); how each ended: tubelet table sweep"
+    assert told.splitlines()[-1] == ending
     assert "error: the job in sweep/0 lost its process; what that said last is in sweep/.submitit/" in told
     for job, number in enumerate((7, 8)):
         record = json.loads((tmp_path / f"sweep/{job}/metrics.json").read_text())

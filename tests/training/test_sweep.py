@@ -25,7 +25,8 @@ def test_a_failing_job_is_recorded_and_the_rest_of_the_sweep_goes_on(motion_root
     assert "Traceback" in (tmp_path / "sweep/1/train.log").read_text()
     assert "error: model: dim=24 is not a multiple of heads=5" in process.stderr
     assert "error: model.heads=0 is not a positive number" in process.stderr
-    assert process.stderr.splitlines()[-1] == "error: not all jobs in sweep finished"
+    ending = "error: 2 of the jobs in sweep did not finish (number 1, 2); how each ended: tubelet table sweep"
+    assert process.stderr.splitlines()[-1] == ending
     assert "Error executing job" not in process.stderr  # Hydra's line, with all overrides
     assert len(read_runs(tmp_path / "sweep")[0]) == 4  # those that ended early among them
     for job in (0, 3):
@@ -47,7 +48,7 @@ def test_a_sweep_typed_again_touches_no_run_that_is_there_or_is_being_written(tm
     assert process.stderr.splitlines() == [
         "error: sweep/0 holds a run; ckpt=last goes on with the sweep, another hydra.sweep.dir begins one",
         f"error: sweep/1 is being written by process {os.getpid()} on host {socket.gethostname()}",
-        "error: not all jobs in sweep finished",
+        "error: 2 of the jobs in sweep did not finish (number 0, 1); how each ended: tubelet table sweep",
     ]
     assert records_of(tmp_path / "sweep", 1) == [{"status": "finished", "overrides": ["seed=3"]}]
     assert sorted(path.name for path in (tmp_path / "sweep/1").iterdir()) == [".lock", "train.log"]
@@ -114,3 +115,5 @@ def test_a_killed_job_of_submitit_is_recorded_and_the_other_finishes(motion_root
     process = run_script("train.py", *command, "launcher=submitit_local", cwd=tmp_path, check=False)
     assert process.returncode == 1
     assert [record["status"] for record in records_of(tmp_path / "sweep", 2)] == ["failed", "finished"]
+    ending = "error: 1 of the jobs in sweep did not finish (number 0); how each ended: tubelet table sweep"
+    assert process.stderr.splitlines()[-1] == ending

@@ -27,13 +27,16 @@ from tubelet.training.json_files import read_json, write_json
 class Reported(Exception):
     """A job failed and its error has been told and recorded; raised so that a sweep goes on and ends with code 1.
 
-    Its text is what to say at the end of the sweep.
+    Its text is the folder of the job; at the end of the sweep, what to say of all.
     """
 
 
 @contextmanager
-def failures_last() -> Iterator[None]:
-    """A failed job raises its error when all are done; Hydra would raise it after its batch, and run no later one."""
+def failures_last(tabled: bool) -> Iterator[None]:
+    """A failed job raises its error when all are done; Hydra would raise it after its batch, and run no later one.
+
+    tabled: whether `tubelet table` tells of these jobs
+    """
     failed: list[Reported] = []
 
     def result(job: JobReturn) -> float:
@@ -47,7 +50,14 @@ def failures_last() -> Iterator[None]:
     with patch.object(JobReturn, "return_value", JobReturn.return_value.getter(result)):
         yield
     if failed:
-        raise failed[0]
+        raise Reported(_unfinished([str(one) for one in failed], tabled))
+
+
+def _unfinished(folders: list[str], tabled: bool) -> str:
+    sweep = os.path.dirname(folders[0]) or "."
+    numbers = ", ".join(os.path.basename(folder) for folder in folders)
+    told = f"{len(folders)} of the jobs in {sweep} did not finish (number {numbers})"
+    return f"{told}; how each ended: tubelet table {sweep}" if tabled else told
 
 
 def interrupt(number: int, frame: object) -> None:

@@ -53,7 +53,7 @@ def launch(name: str) -> None:
         last.refuse_scattered_ranks(sys.argv[1:])
         if name == "train":
             sys.argv[1:] = last.into_the_same_folder(sys.argv[1:], config_dir())
-        with recipes_chosen(), failures_last():
+        with recipes_chosen(), failures_last(tabled=name == "train"):
             hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)(job)()
 
 
@@ -141,7 +141,7 @@ def _run(job: Callable[[list[str]], float], cfg: DictConfig, name: str) -> float
     log_file = Path(cfg.run_dir, f"{hydra_config.job.name}.log")
     if hydra_config.mode != RunMode.MULTIRUN:
         return _alone(job, cfg, name, about, log_file, None)
-    reported = Reported(f"not all jobs in {os.path.relpath(hydra_config.sweep.dir)} finished")
+    reported = Reported(os.path.relpath(cfg.run_dir))
     return run_apart(partial(_alone, job, cfg, name, about, log_file, reported), log_file, about, reported)
 
 
