@@ -3,7 +3,7 @@
 import lightning as L
 import pytest
 import torch
-from torch import nn
+from line import Line
 from torch.utils.data import DataLoader
 
 optuna = pytest.importorskip("optuna")
@@ -39,21 +39,6 @@ def test_a_trial_worse_than_the_median_of_finished_ones_is_ended(tmp_path):
 def test_pruning_is_for_the_jobs_of_a_search(tmp_path):
     with pytest.raises(ValueError, match=r"callbacks.prune is for the jobs of a search, such as sweep=optuna_lr"):
         Pruning(str(tmp_path / "0"), "val/top1", startup_trials=1, warmup=0)
-
-
-class Line(L.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.line = nn.Linear(3, 1)
-
-    def training_step(self, batch, batch_idx):
-        return self.line(batch).mean()
-
-    def validation_step(self, batch, batch_idx):
-        self.log("val/top1", 0.25)
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 @pytest.mark.parametrize(

@@ -9,27 +9,13 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from line import Line
 from torch import Generator, nn
 from torch.utils.data import DataLoader
 
 from tubelet.training.resume import ResumableLoader, in_folder
 from tubelet.training.saving import AtomicCheckpoints, OutOfTime, SaveLast, TimeLimit, validates_after
 from tubelet.video.order import TrainingOrder
-
-
-class Line(L.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.line = nn.Linear(3, 1)
-
-    def training_step(self, batch, batch_idx):
-        return self.line(batch).mean()
-
-    def validation_step(self, batch, batch_idx):
-        pass
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 class Noted(L.Callback):
